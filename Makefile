@@ -1,0 +1,52 @@
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(abspath $(VENV))/bin
+STAMP := $(VENV)/.installed
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help env demo test test-faults check bench
+
+demo test test-faults check bench: export PATH := $(BIN):$(PATH)
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: $(STAMP)  ## build .venv with the suite (editable) and all tools; quick when up to date
+
+# pip and setuptools first, pinned like the rest: the build then needs no environment of its own.
+$(STAMP): setup.py pyproject.toml constraints.txt common/version.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (PYTHON=...)")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[postgres,uwsgi,progress,metrics,test,dev]'
+	@touch $@
+
+demo: env  ## start the suite, upload, download, show what happened
+	@bash docs/demo/run.sh
+
+test:  ## run the tests, with real servers and clients (installs Debian packages when root)
+	@PYTHON=$(PYTHON) tests/system/prepare
+	@$(MAKE) --no-print-directory env
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(TESTS)
+
+test-faults:  ## run the fault tests: kills, power cuts, full disks, lost brokers
+	@PYTHON=$(PYTHON) tests/system/prepare
+	@$(MAKE) --no-print-directory env
+	@if [[ -z "$$(find tests/faults -name 'test_*.py' 2>/dev/null)" ]]; then \
+		echo "There is no fault test yet."; \
+	else \
+		$(BIN)/python -m pytest --timeout 600 $(or $(TESTS),tests/faults); \
+	fi
+
+check: env  ## lint, format, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: env  ## measure against the limits of the machine
+	@PYTHONPATH=.namespace $(BIN)/python benchmarks/run.py $(ARGS)

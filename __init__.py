@@ -1,0 +1,1 @@
+"""The checkout seen as the namespace package pacifica; never shipped."""

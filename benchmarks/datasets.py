@@ -1,0 +1,200 @@
+"""Datasets in and out: ours beside labinform-datasafe, and both against unzip, md5sum, zip and sha256sum, in one run.
+
+``python benchmarks/datasets.py`` runs it alone; ``rows`` is for run.py.  The original runs in the judges' environment
+(``.cache/judges``, which the tests make), and is left out where that is not there.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import house
+import limit
+import requests
+from row import COLUMNS, Row, middle
+
+from pacifica.datasafe import loi, manifest
+from pacifica.datasafe.dataset import DatasetStore
+from pacifica.tests.system.nodes import free_port
+from pacifica.tests.system.suite import until
+
+JUDGE = Path(__file__).parents[1] / ".cache" / "judges" / "bin" / "python"
+SERIES = "42.1001/ds/exp/sa/42/cwepr"
+FLASK = """
+import sys
+from datasafe.server import create_http_server
+create_http_server().run(port=int(sys.argv[1]), threaded=True)
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """``count`` files of ``size`` bytes that do not compress, and what GET may cost against ``zip -0``."""
+
+    name: str
+    count: int
+    size: int
+    get_target: float
+
+
+LOADS = (Load("256 MiB", 1, 256 << 20, 1.2), Load("5,000 x 4 KiB", 5000, 4096, 1.5))
+
+
+def rows(deployment: str, api: str, archive: Path, folder: Path, repeats: int) -> Iterator[Row]:
+    """Measure the datasets of a running suite: ``api`` is its /api, ``archive`` its volume, ``folder`` is ours."""
+    with ExitStack() as stack:
+        original = stack.enter_context(_original(folder / "labinform")) if JUDGE.exists() else None
+        for load in LOADS:
+            upload, files = _make(load, folder)
+            unpack = middle([_unpack(upload, folder) for _ in range(repeats)])
+            pack = middle([_zip(files, folder) for _ in range(repeats)])
+            put, get, first, given = _measure(api, upload, folder, repeats)
+            job = f"dataset {{}} {load.name}"
+            yield Row(job=job.format("PUT"), deployment=deployment, figure=put, unit="s", limit=unpack,
+                      limit_name="unzip + md5sum", target=1.3)  # fmt: skip
+            yield Row(job=job.format("GET"), deployment=deployment, figure=get, unit="s", limit=pack,
+                      limit_name="zip -0", target=load.get_target)  # fmt: skip
+            yield Row(job=job.format("GET, first byte of"), deployment=deployment, figure=first * 1000, unit="ms",
+                      target=50.0)  # fmt: skip
+            yield _audit(deployment, load, archive, given, files)
+            if original is not None:
+                put, get, first, _ = _measure(original, upload, folder, repeats)
+                for name, figure, held, what in (("PUT", put, unpack, "unzip + md5sum"), ("GET", get, pack, "zip -0")):
+                    yield Row(job=job.format(name), deployment="labinform-datasafe", figure=figure, unit="s",
+                              limit=held, limit_name=what)  # fmt: skip
+                yield Row(job=job.format("GET, first byte of"), deployment="labinform-datasafe", figure=first * 1000,
+                          unit="ms")  # fmt: skip
+            shutil.rmtree(files)
+            upload.unlink()
+
+
+def _measure(api: str, upload: Path, folder: Path, repeats: int) -> tuple[float, float, float, str]:
+    """Return the medians of PUT, GET and GET's first byte, in seconds, and the last LOI."""
+    puts, gets, firsts, given = [], [], [], ""
+    for _ in range(repeats):
+        given = requests.post(f"{api}/{SERIES}", timeout=60).text
+        puts.append(_curl("%{time_total}", "-T", upload, "-o", os.devnull, f"{api}/{given}")[0])
+        first, total = _curl("%{time_starttransfer} %{time_total}", "-o", folder / "got", f"{api}/{given}")
+        gets.append(total)
+        firsts.append(first)
+        (folder / "got").unlink()
+    return middle(puts), middle(gets), middle(firsts), given
+
+
+def _audit(deployment: str, load: Load, archive: Path, given: str, files: Path) -> Row:
+    store = DatasetStore(archive / "datasets", archive / "work")
+    paths = sorted(files.iterdir())
+    for path in paths:
+        limit.evict(path)
+    summed = limit.seconds(lambda: _each(["sha256sum"], paths))
+    read = limit.seconds(lambda: store.verify(loi.dataset(given)))
+    size = load.count * load.size / (1 << 20)
+    return Row(job=f"audit of {load.name}", deployment=deployment, figure=size / read, unit="MiB/s",
+               limit=size / summed, limit_name="sha256sum, cold", target=0.8, sense="least")  # fmt: skip
+
+
+def _make(load: Load, folder: Path) -> tuple[Path, Path]:
+    """Return the zip of a dataset and the folder of its files."""
+    files, upload = folder / "files", folder / "upload.zip"
+    files.mkdir()
+    chance = random.Random(load.name)
+    names = [f"{number:05}.dat" for number in range(load.count)]
+    contents = {name: _noise(chance, load.size) for name in names} | {"x.info": b"meta"}
+    md5 = {name: hashlib.md5(content, usedforsecurity=False).hexdigest() for name, content in contents.items()}
+    listing = manifest.write(manifest.create("", names, [("x.info", "test", "0.1.0")], md5))
+    with zipfile.ZipFile(upload, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {**contents, manifest.NAME: listing}.items():
+            (files / name).write_bytes(content)
+            archive.writestr(name, content)
+    return upload, files
+
+
+def _noise(chance: random.Random, size: int) -> bytes:
+    piece = 1 << 20
+    return b"".join(chance.randbytes(min(piece, size - at)) for at in range(0, size, piece))
+
+
+def _unpack(upload: Path, folder: Path) -> float:
+    target = folder / "unpacked"
+
+    def work() -> None:
+        subprocess.run(["unzip", "-q", upload, "-d", target], check=True)
+        _each(["md5sum"], sorted(target.iterdir()))
+
+    try:
+        return limit.seconds(work)
+    finally:
+        shutil.rmtree(target)
+
+
+def _zip(files: Path, folder: Path) -> float:
+    target = folder / "packed.zip"
+    command = ["zip", "-0", "-q", "-r", target, "."]
+    try:
+        return limit.seconds(lambda: subprocess.run(command, cwd=files, check=True))
+    finally:
+        target.unlink()
+
+
+def _each(command: list[str], paths: list[Path]) -> None:
+    subprocess.run([*command, *map(str, paths)], check=True, stdout=subprocess.DEVNULL)
+
+
+def _curl(wanted: str, *words: object) -> list[float]:
+    command = ["curl", "-fsS", "-w", f"\n{wanted}", *map(str, words)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [float(word) for word in done.stdout.splitlines()[-1].split()]
+
+
+@contextmanager
+def _original(folder: Path) -> Iterator[str]:
+    """Run labinform-datasafe and give its /api."""
+    folder.mkdir()
+    port = free_port()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([JUDGE, "-c", FLASK, str(port)], cwd=folder, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: _answers(f"{url}/heartbeat"), 60, "the original's first answer")
+        yield f"{url}/api"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def main() -> None:
+    """Measure the embedded suite and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="pacifica-bench-", dir=arguments.folder))
+    say: Callable[..., None] = print
+    try:
+        with house.embedded(folder) as running:
+            say(" | ".join(COLUMNS))
+            suite = running.suite
+            for row in rows("embedded", suite.urls["datasets"], suite.archive, folder, arguments.repeats):
+                say(" | ".join(row.cells()), flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Turns a list of file ids into one tar that can be downloaded, resumed and trusted."""

@@ -1,0 +1,84 @@
+"""The end of carts: deleted by their owners, or unused for too long."""
+
+from ..common import orm
+from ..common.errors import ClientAborted, IllegalMove
+from .orm import LIVE, Cart, File, State
+from .shelf import Shelf
+
+BATCH = 100  # carts of one pass
+RACES_MAX = 10  # moves by others that one deletion gives way to
+
+
+def delete(cart: Cart, shelf: Shelf, who: str, reason: str = "") -> None:
+    """Take ``cart`` away, whatever state it is in or moves to meanwhile: its files' rows and its folder.
+
+    Archived files are not touched, a worker stops at its next step, and a download under way ends undisturbed: what
+    that reads is cleared after it.
+    """
+    for race in range(RACES_MAX):
+        try:
+            with orm.transaction():
+                _take_away(cart, who, reason)
+            break
+        except IllegalMove:
+            fresh = Cart.get_by_id(cart.id)
+            if fresh.state == State.DELETED:
+                return
+            if race == RACES_MAX - 1:
+                raise
+            cart = fresh
+    clear(shelf, cart.id)
+
+
+def evict(cart: Cart, shelf: Shelf, reason: str) -> bool:
+    """Delete a staged ``cart`` to make room; False when somebody uses it after all."""
+    unread = "UPDATE cart SET read_until = read_until WHERE id = ? AND read_until < "
+    try:
+        with orm.transaction():
+            if not orm.execute(unread + orm.now().sql, cart.id):  # and from here on a download cannot begin
+                return False
+            _take_away(cart, "pacifica-cartd", f"evicted: {reason}")
+    except IllegalMove:
+        return False
+    clear(shelf, cart.id)
+    return True
+
+
+def clear(shelf: Shelf, cart_id: int | None = None) -> int:
+    """Remove the folders of deleted carts, of all or of one; return how many.
+
+    A folder that somebody still downloads from is left for later, except when it holds nothing but plans.
+    """
+    unread = (Cart.read_until < orm.now()) | ~Cart.staged
+    chosen = (Cart.state == State.DELETED) & ~Cart.cleared & unread
+    if cart_id is not None:
+        chosen &= Cart.id == cart_id
+    found = [id for (id,) in Cart.select(Cart.id).where(chosen).limit(BATCH).tuples()]
+    for id in found:
+        shelf.clear(id)
+        orm.execute("UPDATE cart SET cleared = ? WHERE id = ?", True, id)
+    return len(found)
+
+
+def purge(shelf: Shelf, unused_seconds: float) -> int:
+    """Delete carts that nobody has touched for ``unused_seconds``, some at a time; return how many went."""
+    states = Cart.state.in_([str(state) for state in LIVE])
+    unused = (Cart.updated < orm.now() - unused_seconds) & (Cart.read_until < orm.now())
+    old = list(Cart.select().where(states & unused).order_by(Cart.id).limit(BATCH))
+    for cart in old:
+        delete(cart, shelf, "pacifica-cartd", "unused for too long")
+    return len(old)
+
+
+def end_silent() -> int:
+    """Give up each cart in FILLING whose deadline has passed: its POST died before all of it was stored."""
+    ended = 0
+    for cart in list(Cart.select().where((Cart.state == State.FILLING) & (Cart.deadline < orm.now())).limit(BATCH)):
+        cart.failed(ClientAborted("The cart's selection was not stored to its end.", cart=cart.cart_uid))
+        ended += 1
+    return ended
+
+
+def _take_away(cart: Cart, who: str, reason: str) -> None:
+    cart.move(State.DELETED, who=who, reason=reason, deadline=None)
+    File.delete().where(File.cart == cart.id).execute()

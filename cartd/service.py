@@ -1,0 +1,9 @@
+"""Cartd, as the commands and ``pacifica up`` start it."""
+
+from ..common.service import Service
+from .config import settings
+from .orm import SCHEMA
+from .rest import Root
+from .tasks import app
+
+SERVICE = Service(name="cartd", port=8081, settings=settings, schema=SCHEMA, root=Root, worker=app)

@@ -1,0 +1,57 @@
+"""Room for staged files: promised by size before the first byte comes, made by evicting the carts unused longest."""
+
+from ..common import orm
+from ..common.errors import NoSpace
+from .orm import Cart, State
+from .purging import evict
+from .shelf import Shelf
+
+_LOCK = 0x63617274726F6F6D  # PostgreSQL's advisory lock of those who ask for room
+
+
+def admit(cart: Cart, shelf: Shelf, needed: int, *, min_free: int, purge: bool, buffer_seconds: float) -> None:
+    """Promise ``needed`` bytes to ``cart``; NoSpace, in Pacifica's words, when even eviction could not make room.
+
+    Evicted are, with ``purge``, carts that nobody has used for ``buffer_seconds``, the longest unused first: never one
+    that is staged, leased or downloaded from, and none when all of them together would not be enough.
+    """
+    cart.heed()
+    while not _promised(cart, shelf, needed, min_free):
+        idle = _idle(cart, buffer_seconds) if purge else []
+        lacking = needed - _room(cart, shelf, min_free)
+        if lacking > sum(size for _, size in idle):
+            raise NoSpace("Not enough space to download file", needed=needed, lacking=lacking)
+        for id, size in idle:
+            if lacking <= 0:
+                break
+            if evict(Cart.get_by_id(id), shelf, f"room for cart {cart.id}"):
+                lacking -= size
+
+
+def _promised(cart: Cart, shelf: Shelf, needed: int, min_free: int) -> bool:
+    with orm.transaction():
+        if orm.is_postgres():
+            orm.rows("SELECT pg_advisory_xact_lock(?)", _LOCK)  # SQLite: every transaction is alone anyway
+        if _room(cart, shelf, min_free) < needed:
+            return False
+        cart.progress(pending_bytes=needed)
+        return True
+
+
+def _room(cart: Cart, shelf: Shelf, min_free: int) -> int:
+    """Return the bytes that nobody has and nobody else was promised."""
+    sql = "SELECT coalesce(sum(pending_bytes), 0) FROM cart WHERE state = ? AND id <> ?"
+    return shelf.free() - min_free - int(orm.rows(sql, State.STAGING, cart.id)[0][0])
+
+
+def _idle(cart: Cart, buffer_seconds: float) -> list[tuple[int, int]]:
+    """Return (id, bytes) of the carts that may be evicted, the longest unused first."""
+    now = orm.now().sql
+    return [
+        (id, size)
+        for id, size in orm.rows(
+            f"SELECT id, bytes_total FROM cart WHERE state IN (?, ?) AND staged AND id <> ? AND read_until < {now}"
+            f" AND updated <= {now} - ? AND (lease_until IS NULL OR lease_until < {now}) ORDER BY updated, id",
+            State.READY, State.ERROR, cart.id, buffer_seconds,
+        )
+    ]  # fmt: skip

@@ -1,0 +1,99 @@
+"""Messages that a commit owes the world: rows written with the change that they report, deleted once published.
+
+After the commit they are tried once, within half a second; what is left the sweeper publishes.  A message may thus
+arrive twice, never not at all: a worker's claim drops the second, a consumer of events knows it by its id.
+"""
+
+from typing import Any
+
+import peewee
+
+from . import orm
+from .broker import Message, call
+from .events import event
+from .publisher import Publisher, configure, current
+
+__all__ = ["Outbox", "Publisher", "announce", "configure", "publish_pending", "ring"]
+
+REQUEST_SECONDS = 0.5  # what a request spends on the broker at most
+SWEEP_SECONDS = 5.0  # what one pass of the sweeper spends on it
+GRACE_SECONDS = 2.0  # a row this young belongs to who wrote it
+REFUSED_SECONDS = 60.0  # before a message that the broker refused is tried again
+
+
+class Outbox(orm.Model):
+    """One message to publish."""
+
+    channel = peewee.CharField(max_length=8)  # task | event
+    routing_key = peewee.TextField()  # the queue of a task, the type of an event
+    body = peewee.TextField()
+    created = peewee.DoubleField()
+    ready_at = peewee.DoubleField(index=True)  # the sweeper leaves the row alone until then
+
+
+def ring(queue: str, task: str, id: Any, attempt: int) -> None:
+    """Tell the workers of ``queue`` to look at row ``id``, which was claimed ``attempt`` times, once this commits."""
+    _post("task", queue, call(task, id, attempt))
+
+
+def announce(type: str, subject: str, data: dict[str, Any], *, source: str) -> str:
+    """Publish an event once this commits; return its id.  Call it in the transaction of the change that it reports."""
+    id, body = event(type, subject, data, source=source, moment=orm.clock())
+    _post("event", type, body)
+    return id
+
+
+def publish_pending(limit: int = 500) -> int:
+    """Publish the oldest messages whose writers did not; return how many are out.  The sweeper's part."""
+    publisher = current()
+    if publisher is None or publisher.away:
+        return 0
+    ready = f"SELECT id, channel, routing_key, body FROM outbox WHERE ready_at <= {orm.now().sql} ORDER BY id LIMIT ?"
+    found = orm.rows(ready, limit)
+    return _publish(publisher, found, SWEEP_SECONDS) if found else 0
+
+
+class _Batch:
+    """The hook of one transaction: publishes what it wrote."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    def __call__(self) -> None:
+        publisher = current()
+        if publisher is None or publisher.away:
+            return
+        # Read again: some of the rows may have been rolled back with a savepoint.
+        found = orm.rows(
+            f"SELECT id, channel, routing_key, body FROM outbox WHERE id IN ({_marks(self.ids)}) ORDER BY id", *self.ids
+        )
+        _publish(publisher, found, REQUEST_SECONDS)
+
+
+def _post(channel: str, key: str, body: str) -> None:
+    publisher = current()
+    grace = 0.0 if publisher is None or publisher.away else GRACE_SECONDS
+    now = orm.now().sql
+    with orm.transaction():
+        id = orm.rows(
+            f"INSERT INTO outbox (channel, routing_key, body, created, ready_at) VALUES (?, ?, ?, {now}, {now} + ?) "
+            "RETURNING id",
+            channel, key, body, grace,
+        )[0][0]  # fmt: skip
+        batch: Any = orm.after_commit(_Batch(), key=_Batch)
+        batch.ids.append(id)
+
+
+def _publish(publisher: Publisher, found: list[tuple[Any, ...]], seconds: float) -> int:
+    # The row is deleted by its id, which is never given again, so that no other row can be meant.
+    outcome = publisher.publish([Message(*row) for row in found], seconds)
+    if outcome.sent:
+        orm.execute(f"DELETE FROM outbox WHERE id IN ({_marks(outcome.sent)})", *outcome.sent)
+    if outcome.refused:
+        later = f"UPDATE outbox SET ready_at = {orm.now().sql} + ? WHERE id IN ({_marks(outcome.refused)})"
+        orm.execute(later, REFUSED_SECONDS, *outcome.refused)
+    return len(outcome.sent)
+
+
+def _marks(ids: Any) -> str:
+    return ", ".join("?" * len(ids))

@@ -1,0 +1,347 @@
+"""A pack, one file of the volume, and its sidecar: written once, and never read without being checked.
+
+The sidecar carries the xxh3-128 digest of each aligned 1 MiB block; a reader checks every block before it lets any byte
+of it out.  Format: ``docs/formats.md#pack-and-sidecar``.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from xxhash import xxh3_128_digest, xxh3_128_hexdigest
+
+from .errors import Damaged
+from .volume import BLOCK, Volume, discard_parts, durable_write, fsync_directory
+
+FORMAT = 1
+DIGEST = 16  # bytes of a block's digest
+OPEN_PACKS = 128  # kept open by one process, for all its readers
+AHEAD = 8 * BLOCK  # the disk is asked for so much before it is needed; the kernel's own 128 KiB leave it idle
+
+
+class PackRow(Protocol):
+    """What a sidecar takes from a pack's row (``ledger.Pack``)."""
+
+    name: Any
+    kind: Any
+    job: Any
+    owner: Any
+    first_id: Any
+    count: Any
+    size: Any
+    created: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """What is told of a pack beside it, enough to write its ledger rows anew.
+
+    ``blocks`` are the block digests one after the other; ``order`` is null when the members' ids follow the order of
+    the bytes, else the position in the tar of each id from ``first_id`` on; ``extra`` is the writer's own.
+    """
+
+    pack: str
+    kind: str  # bundle, file
+    job: int | None
+    owner: str
+    first_id: int
+    count: int
+    size: int
+    created: float
+    blocks: bytes
+    order: list[int] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @classmethod
+    def of(
+        cls, row: PackRow, blocks: bytes, *, order: list[int] | None = None, extra: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Make the sidecar of the pack that ``row`` drafts."""
+        return cls(
+            pack=row.name,
+            kind=row.kind,
+            job=row.job,
+            owner=row.owner,
+            first_id=row.first_id,
+            count=row.count,
+            size=row.size,
+            created=row.created,
+            blocks=blocks,
+            order=order,
+            extra=dict(extra or {}),
+        )
+
+    def write(self, volume: Volume) -> None:
+        """Put it beside the pack, durably; written before the pack is kept, so that no pack is without one."""
+        fields = asdict(self) | {"blocks": self.blocks.hex()}
+        checked = _canonical(fields)
+        check = xxh3_128_hexdigest(checked).encode()
+        discard_parts(sidecar_path(volume, self.pack))  # of an earlier attempt
+        durable_write(sidecar_path(volume, self.pack), b'{"check":"' + check + b'",' + checked[1:] + b"\n")
+
+    @classmethod
+    def read(cls, volume: Volume, name: str) -> Self:
+        """Read the sidecar of pack ``name``; Damaged when it is missing, torn, changed, or of another pack."""
+        with _damaged(name), os.fdopen(_open(volume, name, ".json"), "rb") as file:
+            text = file.read()
+        return cls._parse(text, name)
+
+    @classmethod
+    def _parse(cls, text: bytes, name: str) -> Self:
+        try:
+            fields = json.loads(text)
+            check = fields.pop("check")
+            if check != xxh3_128_hexdigest(_canonical(fields)) or fields["format"] != FORMAT or fields["pack"] != name:
+                raise ValueError("the sidecar does not check")
+            return cls(**fields | {"blocks": bytes.fromhex(fields["blocks"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged("the sidecar of this pack cannot be trusted", pack=name) from error
+
+
+class PackReader:
+    """Reads pack ``name`` of ``volume``, checked; a context manager, for one thread.
+
+    The open file is shared with other readers of this process and stays open for the next.  Damaged when pack or
+    sidecar is missing, a link, or not as long as it was.
+    """
+
+    def __init__(self, volume: Volume, name: str) -> None:
+        """Open the pack, or share it where it is open already."""
+        self._pack = _packs.take(volume, name)
+        self._last: tuple[int, bytes] = (-1, b"")  # neighbouring small reads often fall into one block
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the pack back; harmless twice."""
+        if not self._closed:
+            self._closed = True
+            _packs.give(self._pack)
+
+    @property
+    def size(self) -> int:
+        """The pack's bytes."""
+        return self._pack.size
+
+    def read(self, offset: int, size: int) -> Iterator[bytes]:
+        """Yield ``size`` bytes from ``offset``, in pieces up to 1 MiB, every one checked against its block's digest.
+
+        Raises Damaged(pack, block) before any byte of a block that does not check, or when the pack ends early.
+        """
+        self._check_range(offset, size)
+        stop = offset + size
+        asked = offset
+        while offset < stop:
+            if size > BLOCK and asked < min(stop, offset + AHEAD // 2):
+                asked = self._ask(asked, min(stop, offset + AHEAD))
+            number, start = divmod(offset, BLOCK)
+            block = self._block(number)
+            end = min(len(block), start + stop - offset)
+            yield block if (start, end) == (0, len(block)) else block[start:end]
+            offset += end - start
+
+    def read_small(self, offset: int, size: int, hashtype: str, hashsum: str) -> bytes:
+        """Return one member, checked by its own digest (hex) and not by its blocks; for small, scattered ones.
+
+        Damaged(pack, offset) when it does not hash to that.
+        """
+        self._check_range(offset, size)
+        with _damaged(self._pack.name):
+            data = os.pread(self._pack.descriptor, size, offset)
+        if len(data) != size or hasher(hashtype)(data).hexdigest() != hashsum:
+            raise Damaged(pack=self._pack.name, offset=offset)
+        return data
+
+    def hash(self, offset: int, size: int, hashtype: str) -> str:
+        """Return the digest (hex) of bytes as they lie there, unchecked by block; the audit's and the verdict's way."""
+        self._check_range(offset, size)
+        digest = hasher(hashtype)()
+        while size:
+            with _damaged(self._pack.name):
+                data = os.pread(self._pack.descriptor, min(size, BLOCK), offset)
+            if not data:
+                raise Damaged(pack=self._pack.name, offset=offset)
+            digest.update(data)
+            offset, size = offset + len(data), size - len(data)
+        return str(digest.hexdigest())
+
+    def _ask(self, start: int, stop: int) -> int:
+        """Have the disk begin to read up to ``stop``, and return that; a pack that came in is not in the page cache."""
+        os.posix_fadvise(self._pack.descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
+        return stop
+
+    def _block(self, number: int) -> bytes:
+        """Return block ``number``, checked."""
+        known, block = self._last
+        if known != number:
+            pack = self._pack
+            with _damaged(pack.name, block=number):
+                block = os.pread(pack.descriptor, BLOCK, number * BLOCK)
+            if xxh3_128_digest(block) != pack.blocks[number * DIGEST : (number + 1) * DIGEST]:
+                raise Damaged(pack=pack.name, block=number)
+            self._last = number, block
+        return block
+
+    def _check_range(self, offset: int, size: int) -> None:
+        if self._closed:
+            raise ValueError("the reader is closed")
+        if offset < 0 or size < 0 or offset + size > self._pack.size:
+            raise Damaged("the ledger names bytes that the pack does not have", pack=self._pack.name, offset=offset)
+
+
+def discard(volume: Volume, name: str) -> None:
+    """Remove pack ``name`` and its sidecar from the disk, where they are there; readers at work read on."""
+    path = volume.pack_path(name)
+    path.unlink(missing_ok=True)
+    sidecar_path(volume, name).unlink(missing_ok=True)
+    discard_parts(sidecar_path(volume, name))
+    _packs.forget(volume, name)
+    if path.parent.is_dir():
+        fsync_directory(path.parent)
+
+
+def forget(volume: Volume, name: str) -> None:
+    """Let this process close pack ``name`` with its last reader, so that the space of a removed one comes back."""
+    _packs.forget(volume, name)
+
+
+def sidecar_path(volume: Volume, name: str) -> Path:
+    """Return where the sidecar of pack ``name`` lies."""
+    return volume.pack_path(name).with_suffix(".json")
+
+
+@cache
+def hasher(hashtype: str) -> Callable[..., Any]:
+    """Return hashlib's constructor for ``hashtype``; the named ones are three times quicker than ``hashlib.new``."""
+    known = getattr(hashlib, hashtype, None) if hashtype in hashlib.algorithms_guaranteed else None
+    return known or (lambda data=b"": hashlib.new(hashtype, data))
+
+
+@dataclass(eq=False)
+class _Open:
+    """An open pack, shared by ``users`` readers; ``dropped``: the last of them closes it."""
+
+    name: str
+    descriptor: int
+    size: int
+    blocks: bytes
+    users: int = 0
+    dropped: bool = False
+
+
+class _OpenPacks:
+    """The packs that this process has open, the least recently used first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._lock = threading.Lock()
+        self._packs: OrderedDict[tuple[Path, str], _Open] = OrderedDict()
+
+    def take(self, volume: Volume, name: str) -> _Open:
+        """Return the open pack, one more user counted."""
+        key = (volume.root, name)
+        with self._lock:
+            if pack := self._packs.get(key):
+                self._packs.move_to_end(key)
+                pack.users += 1
+                return pack
+        fresh = _open_pack(volume, name)  # outside the lock: a slow disk must not stop the readers of other packs
+        with self._lock:
+            pack = self._packs.setdefault(key, fresh)
+            pack.users += 1
+            if pack is not fresh:
+                os.close(fresh.descriptor)
+            while len(self._packs) > self.capacity:
+                self._drop(self._packs.popitem(last=False)[1])
+        return pack
+
+    def give(self, pack: _Open) -> None:
+        """Count one user less."""
+        with self._lock:
+            pack.users -= 1
+            if pack.dropped and not pack.users:
+                os.close(pack.descriptor)
+
+    def forget(self, volume: Volume, name: str) -> None:
+        """Drop a pack that is leaving the disk, so that its space comes back."""
+        with self._lock:
+            if pack := self._packs.pop((volume.root, name), None):
+                self._drop(pack)
+
+    def _drop(self, pack: _Open) -> None:
+        pack.dropped = True
+        if not pack.users:
+            os.close(pack.descriptor)
+
+
+_packs = _OpenPacks(OPEN_PACKS)
+
+
+def _open_pack(volume: Volume, name: str) -> _Open:
+    sidecar = Sidecar.read(volume, name)
+    with _damaged(name):
+        descriptor = _open(volume, name)
+    size = os.fstat(descriptor).st_size
+    if size != sidecar.size or len(sidecar.blocks) != -(-size // BLOCK) * DIGEST:
+        os.close(descriptor)
+        raise Damaged("the pack is not as long as it was", pack=name, size=size)
+    return _Open(name, descriptor, size, sidecar.blocks)
+
+
+def _open(volume: Volume, name: str, suffix: str = "") -> int:
+    """Open a file of pack ``name`` without following any link below ``packs/``; OSError when it is no plain file."""
+    volume.pack_path(name)  # its grammar
+    directory = os.open(volume.packs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in (name[:2], name[2:4]):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            below = os.open(part, flags, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        # NONBLOCK: a pipe that somebody put there must not hold us
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name + suffix, flags, dir_fd=directory)
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, "not a plain file")
+    return descriptor
+
+
+class _damaged:
+    """Turn what the file system says of bytes that should be there into Damaged; other errors pass."""
+
+    ERRORS = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENXIO})
+
+    def __init__(self, name: str, **detail: Any) -> None:
+        self._detail = {"pack": name, **detail}
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in self.ERRORS:
+            raise Damaged("this pack cannot be read", **self._detail) from error
+
+
+def _canonical(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,258 @@
+"""Rows that are worked on: their states, the moves between them, and the claim of a worker on one of them.
+
+The database decides every race.  ``attempt`` is a fencing number: a claim raises it before any work is done, and
+every later change names it, so that a worker which was given up for dead changes nothing when it wakes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self, TypeVar
+
+import peewee
+
+from . import lease, orm
+from .errors import Cancelled, IllegalMove, NotClaimed, ServiceError
+
+RING_SECONDS = 10.0  # a row that was rung for is not rung for again within this time
+
+W = TypeVar("W", bound="Work")
+
+
+class StateChange(orm.Model):
+    """The append-only log: who moved which row from where to where, when and why."""
+
+    kind = peewee.CharField(max_length=20)  # the model's KIND: job, cart, ...
+    row = peewee.TextField()  # its key, as text
+    at = peewee.DoubleField(default=orm.clock)
+    who = peewee.TextField(default="")
+    source = peewee.CharField(max_length=20, null=True)  # null: the row was created
+    target = peewee.CharField(max_length=20)
+    attempt = peewee.IntegerField(default=0)
+    trace = peewee.TextField(null=True)
+    reason = peewee.TextField(default="")
+
+    class Meta:
+        indexes = ((("kind", "row"), False),)
+
+
+class Work(orm.Model):
+    """Base of the tables whose rows are worked on.  Change ``state`` by ``move`` and nothing else.
+
+    Create and move a row that a worker shall take with ``ring_at=orm.clock() + RING_SECONDS`` beside the first
+    ``outbox.ring``, so that the sweeper does not ring a second time at once.
+    """
+
+    state = peewee.CharField(max_length=20, index=True)
+    attempt = peewee.IntegerField(default=0)  # claims so far; never goes down
+    tries = peewee.IntegerField(default=0)  # claims since the row entered its state
+    lease_until = peewee.DoubleField(null=True)
+    leased_by = peewee.TextField(null=True)
+    not_before = peewee.DoubleField(default=0.0)
+    ring_at = peewee.DoubleField(default=0.0)
+    deadline = peewee.DoubleField(null=True)
+    cancel = peewee.TextField(null=True)  # who asked for it
+    owner = peewee.TextField(default="")
+    trace = peewee.TextField(null=True)
+    created = peewee.DoubleField(default=orm.clock)
+    updated = peewee.DoubleField(default=orm.clock)
+    exception = peewee.TextField(default="")
+    code = peewee.TextField(null=True)
+
+    KIND: ClassVar[str]
+    MOVES: ClassVar[Mapping[str, frozenset[str] | set[str]]] = {}
+    FINAL: ClassVar[frozenset[str]] = frozenset()
+    FAILED: ClassVar[str] = "FAILED"
+    CANCELLED: ClassVar[str] = "CANCELLED"
+    CLAIMABLE: ClassVar[frozenset[str] | None] = None  # states in which a worker may claim; None: all but FINAL
+
+    holder: str | None = None  # the lease that this object holds, set by ``claim``
+
+    @classmethod
+    def start(cls, *, who: str | None = None, reason: str = "", **columns: Any) -> Self:
+        """Insert a row with its first log entry, in one transaction, and return it as the database holds it."""
+        times = {"created": orm.now(), "updated": orm.now()}
+        with orm.transaction():
+            row: Self = next(iter(cls.insert({**times, **columns}).returning(cls).execute()))
+            row._log(None, str(row.state), reason, who or row.owner)
+        return row
+
+    def move(self, to: str, *, reason: str = "", who: str | None = None, **columns: Any) -> None:
+        """Enter ``to`` and set ``columns`` with it, or raise IllegalMove; of two workers that race, one wins.
+
+        The log entry is in the same transaction.  A move to a final state ends the lease.  When the transaction
+        around it does not commit, this object too is as it was.
+        """
+        source, to = str(self.state), str(to)
+        if to not in self.MOVES.get(source, ()):
+            raise IllegalMove(f"{source} does not lead to {to}.", id=self._pk, state=source)
+        held = self._holds()
+        changes: dict[str, Any] = {"state": to, "tries": 1 if held else 0, **columns}
+        if to in self.FINAL:
+            changes = {"lease_until": None, "leased_by": None, **changes}
+        with orm.transaction():
+            self._change(changes)
+            self._log(source, to, reason, who or (self.holder if held else None) or self.owner)
+
+    def progress(self, **columns: Any) -> None:
+        """Set ``columns`` without a move; IllegalMove when the row is no longer as this object knows it."""
+        if "state" in columns:
+            raise TypeError("state changes by move only")
+        self._change(columns)
+
+    def note(self, reason: str, who: str | None = None) -> None:
+        """Write an entry into the log without a move."""
+        self._log(str(self.state), str(self.state), reason, who or self.holder or self.owner)
+
+    def fence(self) -> None:
+        """Lock the row for the rest of the transaction; IllegalMove when it is no longer ours.
+
+        Call it first in a transaction that writes other tables on behalf of this row.
+        """
+        if not orm.database.in_transaction():
+            raise RuntimeError("fence() only holds inside a transaction")
+        query = type(self).select(peewee.SQL("1")).where(self._mine())
+        if orm.is_postgres():
+            query = query.for_update()
+        if not list(query.tuples()):
+            raise self._moved()
+
+    def heed(self) -> None:
+        """Stop here if somebody wants it: Cancelled when asked for and legal, IllegalMove when another took over."""
+        found = list(type(self).select(type(self).cancel).where(self._mine()).tuples())
+        if not found:
+            raise self._moved()
+        if found[0][0] is not None and self.CANCELLED in self.MOVES.get(self.state, ()):
+            raise Cancelled(f"Cancelled by {found[0][0]}.")
+
+    def fail(self, error: Exception, *, who: str | None = None, **columns: Any) -> None:
+        """Enter FAILED with the reason; of an error that is not ours, only the type is told."""
+        text, code = describe(error)
+        self.move(self.FAILED, reason=text, who=who, **{"exception": text, "code": code, **columns})
+
+    def failed(self, error: Exception) -> None:
+        """React to an error that ends this row's work; override it to clean up, and call ``fail``."""
+        self.fail(error)
+
+    def cancelled(self, who: str) -> None:
+        """React to a cancellation that ``who`` asked for; override it to clean up, and move to CANCELLED."""
+        self.move(self.CANCELLED, reason=f"Cancelled by {who}.", who=who)
+
+    def ask_cancel(self, who: str) -> None:
+        """Ask for the end of this work: at once where nobody works on it, else at the worker's next step.
+
+        IllegalMove when the row is in a final state.
+        """
+        model = type(self)
+        with orm.transaction():
+            asked = model.update(cancel=who, updated=orm.now(), ring_at=0.0).where(
+                self._pk_expr() & model.state.not_in(list(model.FINAL))
+            )
+            if not asked.execute():
+                raise self._moved()
+            free = model.lease_until.is_null() | (model.lease_until < orm.now())  # its worker may be dead
+            for row in model.select().where(self._pk_expr() & free & model.state.in_(_cancellable(model))):
+                row.cancelled(who)
+            fresh = model.get_by_id(self._pk)
+        self.__data__.update(fresh.__data__)
+
+    def refresh(self) -> Self:
+        """Read this row again; IllegalMove when this object held its lease and lost it, for it must stay stale."""
+        fresh = type(self).get_by_id(self._pk)
+        if self._holds() and (fresh.attempt, fresh.leased_by) != (self.attempt, self.holder):
+            raise self._moved()
+        self.__data__.update(fresh.__data__)
+        return self
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _holds(self) -> bool:
+        return self.holder is not None and self.leased_by == self.holder
+
+    def _mine(self) -> Any:
+        model = type(self)
+        mine = self._pk_expr() & (model.state == self.state) & (model.attempt == self.attempt)
+        return mine & (model.leased_by == self.holder) if self._holds() else mine
+
+    def _change(self, columns: dict[str, Any]) -> None:
+        model, names = type(self), [*columns, "updated"]
+        fields = [model._meta.fields[name] for name in names]
+        values = dict(zip(fields, [*columns.values(), orm.now()], strict=True))
+        found = list(model.update(values).where(self._mine()).returning(*fields).tuples().execute())
+        if not found:
+            raise self._moved()
+        before = {name: self.__data__.get(name) for name in names}
+        orm.on_rollback(lambda: self.__data__.update(before))
+        self.__data__.update(zip(names, found[0], strict=True))
+
+    def _moved(self) -> IllegalMove:
+        return IllegalMove("Another worker moved it first.", id=self._pk)
+
+    def _log(self, source: str | None, target: str, reason: str, who: str) -> None:
+        StateChange.insert(
+            kind=self.KIND, row=str(self._pk), at=orm.now(), who=who, source=source, target=target,
+            attempt=self.attempt, trace=self.trace, reason=reason,
+        ).execute()  # fmt: skip
+
+
+def describe(error: Exception) -> tuple[str, str]:
+    """Return what a client may read of ``error``, and its code; the text of a foreign error may hold paths."""
+    if isinstance(error, ServiceError):
+        return error.message, error.code
+    return f"Internal error ({type(error).__name__}).", ServiceError.code
+
+
+@contextmanager
+def claim(model: type[W], id: Any, attempt: int, *, seconds: float) -> Iterator[W]:
+    """Take the row ``id`` after ``attempt`` earlier claims and yield it under a lease, renewed until the block ends.
+
+    NotClaimed when the message was stale, or the row is final, leased, or not due.  A row whose cancellation was
+    asked for is moved to CANCELLED instead, where its state allows that.
+    """
+    row = _take(model, id, attempt, seconds)
+    holder = row.holder or ""
+    try:
+        with lease.renewed(model, id, holder, seconds):
+            yield row
+    finally:
+        if row.leased_by == holder:  # a move to a final state has already ended it
+            lease.release(model, id, holder)
+
+
+def _take(model: type[W], id: Any, attempt: int, seconds: float) -> W:
+    holder = lease.new_holder()
+    free = model.lease_until.is_null() | (model.lease_until < orm.now())
+    here = (model._meta.primary_key == id) & (model.attempt == attempt) & free & (model.not_before <= orm.now())
+    if model.CLAIMABLE is None:
+        here &= model.state.not_in(list(model.FINAL))
+    else:
+        here &= model.state.in_(list(model.CLAIMABLE))
+    here &= model.cancel.is_null() | model.state.not_in(_cancellable(model))
+    changes = {
+        model.attempt: model.attempt + 1,
+        model.tries: model.tries + 1,
+        model.leased_by: holder,
+        model.lease_until: orm.now() + seconds,
+        model.ring_at: 0.0,  # after the lease, or a backoff within it, the sweeper rings without delay
+        model.updated: orm.now(),
+    }
+    taken = list(model.update(changes).where(here).returning(model).execute())
+    if taken:
+        row: W = taken[0]
+        row.holder = holder
+        return row
+    _cancel_if_asked(model, id)
+    raise NotClaimed(id=id, attempt=attempt)
+
+
+def _cancel_if_asked(model: type[W], id: Any) -> None:
+    free = model.lease_until.is_null() | (model.lease_until < orm.now())
+    asked = (model._meta.primary_key == id) & model.cancel.is_null(False) & model.state.in_(_cancellable(model)) & free
+    for row in model.select().where(asked):
+        try:
+            row.cancelled(row.cancel)
+        except IllegalMove as error:  # somebody was faster
+            raise NotClaimed(id=id) from error
+
+
+def _cancellable(model: type[Work]) -> list[str]:
+    return [state for state, targets in model.MOVES.items() if model.CANCELLED in targets]

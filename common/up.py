@@ -1,0 +1,89 @@
+"""The whole suite in one process: every service on its port, its workers, one sweeper, nothing else to start."""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import log
+from .config import embed
+from .embedded import WorkerThread, embedded_worker
+from .outbox import configure
+from .server import HttpServer
+from .service import Service, services
+from .sweeper import Sweeper
+
+
+class Suite:
+    """All services of one process; ``start`` returns once every one answers, ``stop`` once all have ended."""
+
+    def __init__(self, members: Sequence[Service], host: str = "127.0.0.1", auto_ports: bool = False) -> None:
+        self.members = list(members)
+        self.host, self.auto_ports = host, auto_ports
+        self.servers: dict[str, HttpServer] = {}
+        self.workers: list[WorkerThread] = []
+        self.sweeper: Sweeper | None = None
+
+    def start(self) -> None:
+        """Bring the database to this version, then start servers, workers and the sweeper; undone on failure."""
+        try:
+            for member in self.members:
+                member.connect()
+                member.schema.sync()
+            settings = self.members[0].settings()
+            configure(settings.celery.broker_url)
+            apps = [member.worker for member in self.members if member.worker is not None]
+            self.workers = [embedded_worker(app, settings.celery.concurrency) for app in apps]
+            for worker in self.workers:
+                worker.start()
+            for member in self.members:
+                port = 0 if self.auto_ports else member.port
+                server = HttpServer(member.application(), self.host, port, member.settings().server)
+                server.start()
+                self.servers[member.name] = server
+            self.sweeper = Sweeper("pacifica", [duty for app in apps for duty in app.duties], settings)
+            self.sweeper.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def urls(self) -> dict[str, str]:
+        """Return base URLs by name: the services', and what they provide to others (``archive``, ``policy``, ...)."""
+        found = {name: server.url for name, server in self.servers.items()}
+        for member in self.members:
+            found |= {name: self.servers[member.name].url + path for name, path in member.provides.items()}
+        return found
+
+    def stop(self) -> None:
+        """End servers first, so that no new work comes in, then the sweeper and the workers."""
+        for server in self.servers.values():
+            server.stop()
+        if self.sweeper is not None:
+            self.sweeper.stop()
+        for worker in self.workers:
+            worker.stop()
+
+
+def run(data: Path, *, auto_ports: bool, as_json: bool) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code is 0 for a clean end."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    data.mkdir(parents=True, exist_ok=True)
+    embed(data)
+    members = services()
+    wanted = members[0].settings().log
+    log.configure(wanted.level, wanted.json)
+    suite = Suite(members, auto_ports=auto_ports)
+    suite.start()
+    urls = suite.urls()
+    if as_json:
+        sys.stdout.write(json.dumps(urls) + "\n")
+    else:
+        sys.stdout.writelines(f"{name:10} {url}\n" for name, url in urls.items())
+    sys.stdout.flush()
+    ended.wait()
+    suite.stop()
+    return 0

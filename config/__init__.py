@@ -1,0 +1,1 @@
+"""The configuration files as shipped, ``<service>.ini``: every key stands there, commented, at its default."""

@@ -1,0 +1,260 @@
+"""LabInform's API: ``/api/<loi>``, its statuses, phrases and headers as its clients expect them (docs/datasafe.md)."""
+
+import base64
+import functools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import cherrypy
+
+from ..common import rest
+from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, ServiceError
+from ..common.ranges import header_text, respond_range
+from ..common.streams import Body
+from . import loi
+from .config import Settings
+from .dataset import DatasetExists, NoSuchDataset, NoSuchVersion
+from .inventory import Author
+from .orm import Dataset, DatasetGone, damaged_files, suspect, verdict_of
+from .safe import DatasetEmpty, NoContent, Safe, Stored
+from .snapshots import Opened, Snapshots
+
+METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+TEXT = "text/html; charset=utf-8"  # what LabInform calls its sentences
+MAX_TEXT = 1000  # characters of a message or a reason
+
+_SPOKEN = (loi.InvalidLoi, NoSuchDataset, NoSuchVersion, DatasetExists, DatasetEmpty, NoContent)
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def spoken(method: M) -> M:
+    """Answer LabInform's failures by their bare sentence, unless the client asks for JSON."""
+
+    @functools.wraps(method)
+    def handler(*args: Any, **query: Any) -> Any:
+        try:
+            return method(*args, **query)
+        except _SPOKEN as error:
+            if "allow" in error.detail:
+                error.headers["Allow"] = error.detail["allow"]
+            if "application/json" in cherrypy.serving.request.wsgi_environ.get("HTTP_ACCEPT", ""):
+                raise
+            response = cherrypy.serving.response
+            response.status = error.status
+            response.headers.update(error.headers)
+            return _text(error.message)
+
+    return handler  # type: ignore[return-value]
+
+
+class RestApi:
+    """``/api/`` and ``/api/<loi>``."""
+
+    exposed = True
+
+    def __init__(self, safe: Safe, settings: Settings) -> None:
+        """Serve ``safe``."""
+        self.safe, self.settings = safe, settings
+        self._snapshots = Snapshots(safe.store)
+
+    @spoken
+    def GET(self, *path: str, version: str | None = None, versions: str | None = None, file: str | None = None) -> Any:
+        """Answer a version as a zip, 204 while there is none; or one of its files; or the list of versions."""
+        if not path:
+            return _greet()
+        name = self._named()
+        row = self._seen(name)
+        cherrypy.serving.response.headers["X-Pacifica-Integrity"] = verdict_of("dataset", str(name))
+        if versions is not None:
+            return self._versions(row, name)
+        number = _number(version) if version is not None else None
+        if not self.safe.store.exists(name):
+            if number is not None:
+                raise NoSuchVersion(version=number)
+            cherrypy.serving.response.headers.pop("Content-Type", None)
+            cherrypy.serving.response.status = 204
+            return b""
+        with _suspecting(row):
+            opened = self._snapshots.open(name, number)
+        cherrypy.serving.response.headers["X-Pacifica-Version"] = str(opened.snapshot.number)
+        if file is not None:
+            return self._file(row, opened, file)
+        bad = damaged_files(str(name), opened.snapshot.number)
+        if bad:  # the zip would break off there; single files can still be had
+            raise Damaged("Files of this version are damaged.", loi=str(name), files=bad)
+        return self._zip(row, opened)
+
+    @spoken
+    def POST(self, *path: str) -> bytes:
+        """Reserve the next LOI of a series and answer 201 with it alone."""
+        given = self.safe.create(loi.series(_path(), self.settings.datasafe.issuers), rest.principal().name)
+        response = cherrypy.serving.response
+        response.status = 201
+        response.headers["Location"] = f"/api/{given}"
+        return _text(str(given))
+
+    @spoken
+    def PUT(self, *path: str, message: str = "") -> bytes:
+        """Store the first version."""
+        return self._store(message, first=True)
+
+    @spoken
+    def PATCH(self, *path: str, message: str = "") -> bytes:
+        """Store one more version."""
+        return self._store(message, first=False)
+
+    @spoken
+    def DELETE(self, *path: str, reason: str = "") -> dict[str, Any]:
+        """Delete a dataset for good, or a reservation: administrators only, with a reason for all to read."""
+        name = self._named()
+        self._seen(name)
+        if not rest.principal().administrator:
+            raise Forbidden("Only an administrator deletes datasets.")
+        if not reason.strip() or len(reason) > MAX_TEXT or not reason.isprintable():
+            raise BadRequest("Say why in ?reason=..., on one line of at most 1,000 characters.", parameter="reason")
+        end = self.safe.delete(name, rest.principal().name, reason.strip())
+        return {"loi": end.loi, "who": end.who, "at": _time(end.at), "reason": end.reason}
+
+    def OPTIONS(self, *path: str) -> bytes:
+        """Say which methods there are."""
+        cherrypy.serving.response.headers["Allow"] = METHODS
+        return _text("")
+
+    # ---- parts -------------------------------------------------------------------------------------------------------
+
+    def _named(self) -> loi.Loi:
+        return loi.dataset(_path(), self.settings.datasafe.issuers)
+
+    def _seen(self, name: loi.Loi, write: bool = False) -> Dataset:
+        """Return the row of a LOI; NoSuchDataset also when it is another's, DatasetGone to whom it belonged."""
+        principal = rest.principal()
+        try:
+            row = self.safe.find(name)
+        except DatasetGone as error:
+            end = self.safe.tombstone(name)
+            if end is None or not (principal.owns(end.owner) or principal.service):
+                raise NoSuchDataset(loi=str(name)) from error
+            error.detail["at"] = _time(error.detail["at"])
+            raise
+        if not principal.owns(row.owner) and (write or not principal.service):
+            raise NoSuchDataset(loi=str(name))
+        return row
+
+    def _store(self, message: str, *, first: bool) -> bytes:
+        name = self._named()
+        if len(message) > MAX_TEXT:
+            raise BadRequest("The message is longer than 1,000 characters.", parameter="message")
+        try:
+            self._seen(name, write=True)
+        except NoSuchDataset as error:
+            error.status = 400  # LabInform's, where a body was to be stored
+            raise
+        try:
+            body = Body.of_request(self.settings.datasafe.max_bytes, self.settings.server)
+        except LengthRequired:
+            raise (NoContent if first is not self.safe.store.exists(name) else _other(first)) from None
+        author = Author(name=rest.principal().name, message=message)
+        return self._answer(self.safe.put(name, body.readinto, body.length, author, first=first))
+
+    def _answer(self, stored: Stored) -> bytes:
+        response = cherrypy.serving.response
+        response.headers["X-Pacifica-Version"] = str(stored.snapshot.number)
+        if stored.warnings:
+            told = [f'199 - "{header_text(warning.message)}"' for warning in stored.warnings[:10]]
+            response.headers["Warning"] = ", ".join(told)
+        verdict = {"all": stored.integrity.all, "data": stored.integrity.data}
+        return json.dumps(verdict, separators=(",", ":")).encode() + b"\n"  # as Flask writes it
+
+    def _versions(self, row: Dataset, name: loi.Loi) -> dict[str, Any]:
+        held = self.safe.store.versions(name) if self.safe.store.exists(name) else []
+        return {
+            "loi": str(name),
+            "owner": row.owner,
+            "versions": [
+                {"version": number, "created": created, "author": author.name, "message": author.message}
+                for number, created, author in held
+            ],
+        }
+
+    def _zip(self, row: Dataset, opened: Opened) -> Iterator[bytes]:
+        snapshot = opened.snapshot
+        return respond_range(
+            opened.zip.length,
+            opened.etag,
+            snapshot.created,
+            lambda start, stop: _suspecting_all(row, opened.zip.stream(start, stop)),
+            content_type="application/zip",
+            filename=f"{str(snapshot.loi).replace('/', '_')}_v{snapshot.number}.zip",
+        )
+
+    def _file(self, row: Dataset, opened: Opened, file: str) -> Iterator[bytes]:
+        snapshot = opened.snapshot
+        with _suspecting(row):
+            content = snapshot.content(file)
+        sha512 = snapshot.digests[file]
+        raw = base64.b64encode(bytes.fromhex(sha512)).decode("ascii")
+        cherrypy.serving.response.headers["Repr-Digest"] = f"sha-512=:{raw}:"
+        return respond_range(
+            content.size,
+            sha512,
+            snapshot.created,
+            lambda start, stop: _suspecting_all(row, snapshot.read(file, start, stop)),
+            content_type="application/octet-stream",
+            filename=file.rpartition("/")[2],
+        )
+
+
+@contextmanager
+def _suspecting(row: Dataset) -> Iterator[None]:
+    """Ask for an audit of a dataset when a reader meets damage in it; the error goes on."""
+    try:
+        yield
+    except Damaged:
+        suspect("dataset", row.loi, row.owner)
+        raise
+
+
+def _suspecting_all(row: Dataset, pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    with _suspecting(row):
+        yield from pieces
+
+
+def _path() -> str:
+    """Return what follows ``/api/`` as it was sent, dots and double slashes too."""
+    path: str = cherrypy.serving.request.wsgi_environ["PATH_INFO"]  # CherryPy's own has slashes joined
+    return path.removeprefix("/api").removeprefix("/")
+
+
+def _greet() -> bytes:
+    response = cherrypy.serving.response
+    path = cherrypy.serving.request.path_info
+    if path == "/api":
+        response.status = 308
+        response.headers["Location"] = "/api/"
+        return _text("")
+    if path != "/api/":
+        raise loi.InvalidLoi
+    return _text("alive")
+
+
+def _text(text: str) -> bytes:
+    cherrypy.serving.response.headers["Content-Type"] = TEXT
+    return text.encode()
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise BadRequest("version must be a whole number.", parameter="version")
+    return int(text)
+
+
+def _other(first: bool) -> ServiceError:
+    return DatasetExists() if first else DatasetEmpty()
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

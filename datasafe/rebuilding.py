@@ -1,0 +1,181 @@
+"""Ledger, catalogue and dataset index, made anew from the volume alone (docs/audit.md#rebuild).
+
+Only what is missing is added, so it may be repeated, and runs beside a living suite.  What the volume does not know is
+not made up: people and relations, jobs, carts, verdicts, and what was attached to files later.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..common import journal, ledger, orm
+from ..common.catalog import Transaction, record
+from ..common.errors import ServiceError
+from ..common.pack import Sidecar
+from ..common.rereading import Reread, reader
+from ..common.volume import Volume
+from .loi import Loi
+from .orm import Dataset, DatasetTombstone
+from .safe import Safe
+
+log = logging.getLogger(__name__)
+
+Complain = Callable[[str], None]
+
+_SIDECAR = re.compile(r"([0-9a-f]{32})\.json")
+
+
+def rebuild(safe: Safe, complain: Complain) -> Counter[str]:
+    """Add what the volume has and the database has not; return how many of each were added.
+
+    ``complain`` is told of each pack or dataset that could not be read; the others follow.
+    """
+    return packs(safe.volume, complain) + datasets(safe, complain)
+
+
+# ---- packs ---------------------------------------------------------------------------------------------------------
+
+
+def packs(volume: Volume, complain: Complain) -> Counter[str]:
+    """Enter each pack that the ledger does not know, in the order in which they were made, and then the deletions."""
+    added: Counter[str] = Counter()
+    for _, name in sorted(_sidecars(volume, complain)):
+        if orm.rows("SELECT 1 FROM pack WHERE name = ?", name):
+            continue  # known, or in the making
+        try:
+            added["files"] += _enter(volume, Sidecar.read(volume, name))
+            added["packs"] += 1
+        except (ServiceError, OSError, ValueError) as error:
+            complain(f"pack {name}: {error}")
+    for entry in journal.entries(volume.deletions):
+        added["deleted files"] += _bury(entry)
+    return added
+
+
+def _sidecars(volume: Volume, complain: Complain) -> Iterator[tuple[float, str]]:
+    for path in volume.packs.glob("??/??/*.json"):
+        found = _SIDECAR.fullmatch(path.name)
+        if not found:
+            continue
+        try:
+            yield Sidecar.read(volume, found[1]).created, found[1]
+        except ServiceError as error:
+            complain(f"pack {found[1]}: {error}")
+
+
+def _enter(volume: Volume, sidecar: Sidecar) -> int:
+    """Write the rows of one pack, published at its end."""
+    told = _file(sidecar) if sidecar.kind == "file" else _reread(volume, sidecar)
+    rows = list(told.rows)
+    pack = ledger.begin_pack(
+        sidecar.pack, sidecar.kind, sidecar.job, 0, sidecar.first_id, sidecar.count, sidecar.size, sidecar.owner
+    )
+    if sidecar.kind != "file":
+        ledger.add_files(pack, rows, lambda: None)
+    with orm.transaction():
+        ledger.reserve_beyond("file", sidecar.first_id + sidecar.count - 1)
+        if sidecar.kind == "file":
+            ledger.hold(pack, rows[0])
+        ledger.publish(pack)
+        ledger.Pack.update(created=sidecar.created).where(ledger.Pack.id == pack.id).execute()
+        if told.about is not None and sidecar.job is not None:
+            ledger.reserve_beyond("upload_job", sidecar.job)
+            if not Transaction.get_or_none(Transaction.id == sidecar.job):
+                record(sidecar.job, owner=sidecar.owner, **told.about)
+                Transaction.update(created=sidecar.created).where(Transaction.id == sidecar.job).execute()
+    return len(rows)
+
+
+def _file(sidecar: Sidecar) -> Reread:
+    """Return the row of a pack that is a single file: the sidecar has it."""
+    try:
+        return Reread([tuple(sidecar.extra[name] for name in ledger.ARCHIVED_FILE_COLUMNS)], None)
+    except KeyError as error:
+        raise ValueError(f"the sidecar does not say {error}") from error
+
+
+def _reread(volume: Volume, sidecar: Sidecar) -> Reread:
+    read = reader(sidecar.kind)
+    if read is None:
+        raise ValueError(f"no installed service reads packs of kind {sidecar.kind}")
+    return read(volume, sidecar)
+
+
+def _bury(entry: dict[str, Any]) -> int:
+    """Delete a file as the journal says, unless it was archived again after that."""
+    sql = "SELECT p.created FROM archivedfile f JOIN pack p ON p.id = f.pack WHERE f.id = ? AND p.published"
+    held = orm.rows(sql, entry["id"])
+    if not held or held[0][0] > entry["at"]:
+        return 0
+    ledger.delete_file(entry["id"], entry["who"], entry["reason"])
+    ledger.Tombstone.update(at=entry["at"]).where(ledger.Tombstone.id == entry["id"]).execute()
+    return 1
+
+
+# ---- datasets ------------------------------------------------------------------------------------------------------
+
+
+def datasets(safe: Safe, complain: Complain) -> Counter[str]:
+    """Enter reservations and ends from the register, then what the store holds."""
+    added: Counter[str] = Counter()
+    for series in safe.register.series():
+        for entry in safe.register.entries(series):
+            loi = series.loi(entry["number"])
+            if "given" in entry:
+                added["reservations"] += _give(loi, entry["given"], entry["at"])
+            else:
+                added["deleted datasets"] += _end(loi, entry)
+        if safe.register.damaged(series):
+            complain(f"register of {series}: lines do not check")
+    for loi in safe.store.datasets():
+        try:
+            added["versions"] += _versions(safe, loi)
+        except (ServiceError, OSError) as error:
+            complain(f"dataset {loi}: {error}")
+    return added
+
+
+def _give(loi: Loi, owner: str, at: float) -> int:
+    """Enter a LOI and see to it that its number is not given again; 0 when it is known, or was deleted."""
+    with orm.transaction():
+        orm.execute(_BEYOND, str(loi.series), loi.number)
+        if DatasetTombstone.get_or_none(DatasetTombstone.loi == str(loi)):
+            return 0
+        return 1 if orm.execute(_ENTER, str(loi), owner, at) else 0
+
+
+def _end(loi: Loi, entry: dict[str, Any]) -> int:
+    with orm.transaction():
+        row = Dataset.get_or_none(Dataset.loi == str(loi))
+        if DatasetTombstone.get_or_none(DatasetTombstone.loi == str(loi)):
+            return 0
+        facts = {"who": entry["deleted"], "at": entry["at"], "reason": entry["reason"]}
+        owner, version = (row.owner, row.version) if row else ("", 0)
+        DatasetTombstone.insert(loi=str(loi), owner=owner, version=version, **facts).execute()
+        Dataset.delete().where(Dataset.loi == str(loi)).execute()
+    return 1
+
+
+def _versions(safe: Safe, loi: Loi) -> int:
+    """Enter the newest version of a dataset, unannounced; return how many versions were not known."""
+    newest = safe.store.open(loi)
+    first = safe.store.open(loi, 1)
+    _give(loi, first.author.name, first.created)
+    known = orm.rows("SELECT version FROM dataset WHERE loi = ?", str(loi))
+    if not known or known[0][0] >= newest.number:
+        return 0
+    facts = {"version": newest.number, "files": len(newest.digests), "size": newest.size, "stored": newest.created}
+    Dataset.update(facts).where(Dataset.loi == str(loi)).execute()
+    return int(newest.number - known[0][0])
+
+
+_BEYOND = (
+    'INSERT INTO series (name, "last") VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET "last" = '
+    'CASE WHEN series."last" < excluded."last" THEN excluded."last" ELSE series."last" END'
+)
+_ENTER = (
+    'INSERT INTO dataset (loi, owner, created, version, files, "size") VALUES (?, ?, ?, 0, 0, 0) '
+    "ON CONFLICT (loi) DO NOTHING"
+)

@@ -1,0 +1,174 @@
+"""Datasets as a whole: numbers and owners in SQL, bytes and versions in the store, reservations and ends in both.
+
+The store decides what a dataset holds; SQL follows.  Between the two a ``Pending`` row stands, so that what became
+visible in the moment of a crash is entered and announced later (``settle``).
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from ..common import orm
+from ..common.errors import BadRequest, MethodNotAllowed
+from ..common.volume import Volume, no_space
+from . import intake
+from .config import Datasafe
+from .dataset import DatasetExists, DatasetStore, NoSuchDataset
+from .faults import Fault
+from .intake import Limits
+from .inventory import Author
+from .loi import Loi, Series, dataset
+from .manifest import Integrity
+from .orm import Dataset, DatasetGone, DatasetTombstone, Pending, bury, give, note_version
+from .register import Register
+from .snapshot import Snapshot
+
+READ = 256 << 10  # bytes asked of the body at once
+
+
+class NoContent(BadRequest):
+    """No content provided to deposit."""
+
+    code = "no_content"
+
+
+class DatasetEmpty(MethodNotAllowed):
+    """Directory empty"""  # so spelt by the original, without a full stop
+
+    code = "dataset_empty"
+
+    def __init__(self) -> None:
+        """Tell the client to PUT."""
+        super().__init__(allow="PUT")
+
+
+class Stored(NamedTuple):
+    """What came of an upload."""
+
+    snapshot: Snapshot
+    integrity: Integrity
+    warnings: tuple[Fault, ...]
+
+
+class Safe:
+    """The datasets of ``volume``; usable in process, without a server, on a connected database."""
+
+    def __init__(self, volume: Volume, settings: Datasafe) -> None:
+        """Make the storage root where it is absent."""
+        self.volume, self.settings = volume, settings
+        self.store = DatasetStore(volume.datasets, volume.work)
+        self.register = Register(volume.datasets)
+
+    def create(self, series: Series, owner: str) -> Loi:
+        """Reserve the next LOI of ``series`` for ``owner``; database and register have it when this returns."""
+        loi = give(series, owner)
+        self.register.given(series, loi.number, owner, orm.clock())
+        return loi
+
+    def find(self, loi: Loi) -> Dataset:
+        """Return the row of a LOI; NoSuchDataset when it was never given, DatasetGone when it was deleted."""
+        found: Dataset | None = Dataset.get_or_none(Dataset.loi == str(loi))
+        if found is None:
+            end = self.tombstone(loi)
+            if end is None:
+                raise NoSuchDataset(loi=str(loi))
+            raise DatasetGone(loi=str(loi), who=end.who, at=end.at, reason=end.reason)
+        return found
+
+    def tombstone(self, loi: Loi) -> DatasetTombstone | None:
+        """Return what is left of a deleted dataset."""
+        return DatasetTombstone.get_or_none(DatasetTombstone.loi == str(loi))
+
+    def put(
+        self, loi: Loi, fill: Callable[[memoryview], int], length: int | None, author: Author, *, first: bool
+    ) -> Stored:
+        """Store the zip that ``fill`` delivers (into a view, 0 at the end) as the first version, or as one more.
+
+        DatasetExists or DatasetEmpty before a byte is read when the other was meant; Refused, NoSpace and whatever
+        ``fill`` raises leave the dataset as it was.  Durable, entered and announced when this returns.
+        """
+        exists = self.store.exists(loi)
+        if first is exists:
+            raise DatasetExists if exists else DatasetEmpty
+        with self.store.stage() as stage, ExitStack() as rooms:
+            upload = stage.folder / "upload"
+            room = rooms.enter_context(self.volume.reserve(length))
+            if not _spool(fill, upload, room.written):
+                raise NoContent
+            held = None if first else self.store.held(loi)
+            deposit = intake.take(
+                upload,
+                stage.content,
+                Limits(max_bytes=self.settings.max_bytes, max_members=self.settings.max_members),
+                held,
+                lambda size: rooms.enter_context(self.volume.reserve(size)),
+            )
+            upload.unlink()
+            pending = Pending.insert(loi=str(loi), stage=stage.folder.name).execute()
+            snapshot = (self.store.put if first else self.store.patch)(loi, stage, deposit, author)
+            self._enter(loi, snapshot)
+            Pending.delete_by_id(pending)
+        self.find(loi)  # it may have been deleted meanwhile
+        named = deposit.manifest.loi
+        warnings = list(deposit.warnings)
+        if named and named != str(loi):
+            warnings.append(Fault("other_loi", "The manifest names another LOI than this one."))
+        return Stored(snapshot, deposit.integrity, tuple(warnings))
+
+    def delete(self, loi: Loi, who: str, reason: str) -> DatasetTombstone:
+        """Delete a dataset, or a reservation, for good and return its tombstone; the number is never given again."""
+        bury(self.find(loi), who, reason)
+        end = self.tombstone(loi)
+        assert end is not None
+        self._end(end)
+        return end
+
+    def settle(self) -> int:
+        """Do what dead uploads and deletions left undone; return how much.  Safe beside living ones."""
+        count = self.store.recover()
+        for pending in list(Pending.select().limit(100)):
+            if not self.store.is_staged(pending.stage):  # nor will it do anything any more
+                loi = dataset(pending.loi)
+                if self.store.exists(loi):
+                    self._enter(loi, self.store.open(loi))
+                count += Pending.delete_by_id(pending.id)
+        for end in list(DatasetTombstone.select().where(~DatasetTombstone.settled).limit(100)):
+            self._end(end)
+            count += 1
+        return count
+
+    def _enter(self, loi: Loi, snapshot: Snapshot) -> None:
+        """Enter every version up to ``snapshot`` that SQL does not know; take all away when the LOI was deleted."""
+        row = Dataset.get_or_none(Dataset.loi == str(loi))
+        versions = [
+            snapshot if number == snapshot.number else self.store.open(loi, number)
+            for number in range(row.version + 1 if row else snapshot.number, snapshot.number + 1)
+        ]
+        facts = [(one.number, len(one.digests), one.size, one.author.name, one.created) for one in versions]
+        if not note_version(str(loi), facts) and self.tombstone(loi) is not None:
+            self.store.remove(loi)
+
+    def _end(self, end: DatasetTombstone) -> None:
+        loi = dataset(end.loi)
+        known = any("deleted" in entry for entry in self.register.entries(loi.series) if entry["number"] == loi.number)
+        if not known:
+            self.register.deleted(loi.series, loi.number, end.who, end.at, end.reason)
+        self.store.remove(loi)
+        DatasetTombstone.update(settled=True).where(DatasetTombstone.id == end.id).execute()
+
+
+def _spool(fill: Callable[[memoryview], int], path: Path, on_progress: Callable[[int], None]) -> int:
+    """Write what ``fill`` delivers to ``path`` and return its size.
+
+    Through the page cache and without fsync: the file is read at once and then gone, only its content will last.
+    """
+    total, view = 0, memoryview(bytearray(READ))
+    with no_space(), path.open("xb", buffering=0) as file:
+        while count := fill(view):
+            left = view[:count]
+            while left:
+                left = left[file.write(left) :]
+            total += count
+            on_progress(total)
+    return total

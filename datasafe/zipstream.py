@@ -1,0 +1,160 @@
+"""A zip file that is never made: stored members whose sizes and CRCs are known, any range of it on demand.
+
+Its length is exact before a byte is read, the same members give the same bytes for ever, and only the members that a
+range touches are opened.  Zip64 fields appear where a number needs them (PKWARE APPNOTE 6.3.x, §4.5.3).
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from itertools import accumulate
+from struct import Struct
+from typing import NamedTuple
+
+PIECE = 1 << 20  # small members are yielded together up to about this
+
+_LOCAL = Struct("<4s5H3L2H")
+_CENTRAL = Struct("<4s6H3L5H2L")
+_END64 = Struct("<4sQ2H2L4Q")
+_LOCATOR = Struct("<4sLQL")
+_END = Struct("<4s4H2LH")
+
+_UTF8 = 0x0800
+_FULL16 = 0xFFFF
+_FULL32 = 0xFFFFFFFF
+_MADE_BY = 3 << 8 | 45  # Unix, so that the mode below counts
+_MODE = 0o100644 << 16
+
+Read = Callable[[str, int, int], Iterator[bytes | memoryview]]  # member's name, start, stop -> its bytes
+Opener = Callable[[], AbstractContextManager[Read]]  # opened once per stream, closed at its end
+
+
+class Part(NamedTuple):
+    """One member; the name is relative, with ``/``."""
+
+    name: str
+    size: int
+    crc32: int
+    etag: str  # changes with the content: a digest
+
+
+class StoredZip:
+    """The archive of ``parts`` in their order, each dated ``at`` (epoch seconds UTC); ``opener`` gives their bytes."""
+
+    def __init__(self, parts: Sequence[Part], at: float, opener: Opener) -> None:
+        """Lay out the archive; nothing is read."""
+        self._parts = parts
+        self._opener = opener
+        self._date, self._time = _dos(at)
+        self._names = [part.name.encode("utf-8") for part in parts]
+        sizes = [
+            _LOCAL.size + len(name) + (20 if part.size >= _FULL32 else 0) + part.size
+            for part, name in zip(parts, self._names, strict=True)
+        ]
+        self._starts = [0, *accumulate(sizes)]
+        self._tail = b""
+        self.length = self._starts[-1] + self._tail_length()
+
+    @property
+    def etag(self) -> str:
+        """A strong validator: names, sizes, contents and date (64 hex; the quotes are the caller's)."""
+        lines = [f"{self._date} {self._time} zip 1", *(f"{part.etag} {part.size} {part.name}" for part in self._parts)]
+        return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+
+    def stream(self, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
+        """Yield the bytes from ``start`` up to ``stop`` (default: the end), in pieces of about PIECE or less."""
+        stop = self.length if stop is None else min(stop, self.length)
+        waiting = bytearray()
+        with self._opener() as read:
+            for piece in self._pieces(start, stop, read):
+                if len(waiting) + len(piece) < PIECE:
+                    waiting += piece
+                    continue
+                if waiting:
+                    yield bytes(waiting)
+                    waiting.clear()
+                yield piece
+        if waiting:
+            yield bytes(waiting)
+
+    def _pieces(self, start: int, stop: int, read: Read) -> Iterator[bytes | memoryview]:
+        first = bisect_right(self._starts, start) - 1
+        for index in range(first, len(self._parts)):
+            begin = self._starts[index]
+            if begin >= stop:
+                return
+            part, header = self._parts[index], self._header(index)
+            if start < begin + len(header):
+                yield header[max(0, start - begin) : stop - begin]
+            body = begin + len(header)
+            left, right = max(0, start - body), min(part.size, stop - body)
+            if left < right:
+                yield from read(part.name, left, right)
+        tail = self._starts[-1]
+        if stop > tail:
+            self._tail = self._tail or self._directory()
+            yield self._tail[max(0, start - tail) : stop - tail]
+
+    def _header(self, index: int) -> bytes:
+        part, name = self._parts[index], self._names[index]
+        extra = _wide(part.size, part.size) if part.size >= _FULL32 else b""
+        size = _FULL32 if extra else part.size
+        return _LOCAL.pack(
+            b"PK\x03\x04", 45 if extra else 20, _flags(name), 0, self._time, self._date,
+            part.crc32, size, size, len(name), len(extra),
+        ) + name + extra  # fmt: skip
+
+    def _directory(self) -> bytes:
+        directory = bytearray()
+        for part, name, start in zip(self._parts, self._names, self._starts, strict=False):
+            wide = [*([part.size] * 2 if part.size >= _FULL32 else ()), *([start] if start >= _FULL32 else ())]
+            extra = _wide(*wide) if wide else b""
+            size = min(part.size, _FULL32)
+            directory += _CENTRAL.pack(
+                b"PK\x01\x02", _MADE_BY, 45 if extra else 20, _flags(name), 0, self._time, self._date, part.crc32,
+                size, size, len(name), len(extra), 0, 0, 0, _MODE, min(start, _FULL32),
+            )  # fmt: skip
+            directory += name + extra
+        return bytes(directory) + self._end(len(directory))
+
+    def _end(self, length: int) -> bytes:
+        count, start = len(self._parts), self._starts[-1]
+        end = _END.pack(
+            b"PK\x05\x06", 0, 0, min(count, _FULL16), min(count, _FULL16), min(length, _FULL32), min(start, _FULL32), 0
+        )
+        if count < _FULL16 and length < _FULL32 and start < _FULL32:
+            return end
+        end64 = _END64.pack(b"PK\x06\x06", 44, _MADE_BY, 45, 0, 0, count, count, length, start)
+        return end64 + _LOCATOR.pack(b"PK\x06\x07", 0, start + length, 1) + end
+
+    def _tail_length(self) -> int:
+        """Compute the length of directory and end without making them."""
+        wide = sum(_wide_length(part.size, start) for part, start in zip(self._parts, self._starts, strict=False))
+        length = _CENTRAL.size * len(self._parts) + sum(map(len, self._names)) + wide
+        return length + len(self._end(length))
+
+
+def _wide(*values: int) -> bytes:
+    """Return a zip64 extra field."""
+    body = b"".join(value.to_bytes(8, "little") for value in values)
+    return b"\x01\x00" + len(body).to_bytes(2, "little") + body
+
+
+def _wide_length(size: int, start: int) -> int:
+    fields = (2 if size >= _FULL32 else 0) + (1 if start >= _FULL32 else 0)
+    return 4 + 8 * fields if fields else 0
+
+
+def _flags(name: bytes) -> int:
+    return 0 if name.isascii() else _UTF8
+
+
+def _dos(at: float) -> tuple[int, int]:
+    """Return the date and time fields for ``at``, in UTC, within the years that they can hold."""
+    when = datetime.fromtimestamp(at, UTC)
+    if when.year < 1980:
+        return 0x21, 0
+    year = min(when.year, 2107)
+    return year - 1980 << 9 | when.month << 5 | when.day, when.hour << 11 | when.minute << 5 | when.second >> 1

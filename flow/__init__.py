@@ -1,0 +1,1 @@
+"""Answers 'when this arrives, run that': typed processes chained through AMQP."""

@@ -1,0 +1,131 @@
+"""A new data object: its process found, its input completed and checked, its place in the graph."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..common import orm, trace
+from ..common.catalog import Reader, may_read
+from ..common.errors import BadRequest, NotFound
+from . import dispatch
+from .fields import Field, References, Values, check, complete, leaves
+from .filters import filters
+from .hydrate import URLS, context
+from .orm import Data, Dependency, Process, State, Storage
+from .template import Engine
+from .values import BadValue
+from .world import SqlWorld, archived_id
+
+
+def create(
+    process: Process,
+    given: Values,
+    principal: Reader,
+    *,
+    name: str | None = None,
+    slug: str | None = None,
+    tags: list[str] | None = None,
+    resources: Mapping[str, int] | None = None,
+    started_by: int | None = None,
+) -> Data:
+    """Insert a run of ``process`` on the input ``given`` for ``principal``, ready or waiting for its parents.
+
+    BadValue, with nothing stored, for an input that the process does not take; NotFound for what it points at.
+    """
+    definition = process.definition
+    values = complete(definition.input, given)
+    check(definition.input, values, references=references(principal))
+    check_files(definition.input, values, principal)
+    with orm.transaction():
+        data = Data.start(
+            state=State.RE,
+            process=process.id,
+            type=definition.type,
+            owner=principal.name,
+            trace=trace.current() or None,
+            name=name or "",
+            named_by_user=name is not None,
+            slug=slug,
+            tags=json.dumps(tags or []),
+            input=json.dumps(values),
+            resources=json.dumps(dict(resources or {})),
+        )
+        changes: dict[str, Any] = {} if slug else {"slug": f"{definition.slug}-{data.id}"}
+        if name is None:
+            changes["name"] = rendered_name(data, process)
+        data.progress(**changes)
+        links = [(parent, data.id, "io") for parent in parents_of(definition.input, values)]
+        links += [(started_by, data.id, "subprocess")] if started_by is not None else []
+        orm.insert_rows(Dependency, ("parent", "child", "kind"), links)
+        dispatch.resolve(data)
+    return data
+
+
+def references(principal: Reader) -> References:
+    """Answer what values may point at: the principal's own data and documents, or everybody's for an administrator."""
+
+    def visible(row: Any) -> bool:
+        return row is not None and (row.owner == principal.name or principal.administrator or principal.service)
+
+    def data_type(id: int) -> str | None:
+        row = Data.get_or_none(Data.id == id)
+        return str(row.type) if visible(row) else None
+
+    return References(data_type, lambda id: visible(Storage.get_or_none(Storage.id == id)))
+
+
+def parents_of(fields: list[Field], values: Values) -> list[int]:
+    """Return the ids of the data objects that ``values`` point at, each once, in schema order."""
+    found: list[int] = []
+    for field, holder, _ in leaves(fields, values):
+        value = holder.get(field["name"])
+        if value is not None and field["type"].removeprefix("list:").startswith("data:"):
+            found += value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(found))
+
+
+def rendered_name(data: Data, process: Process) -> str:
+    """Return the name that the process gives ``data``, empty where it gives none."""
+    definition = process.definition
+    if definition.engine is None or not definition.data_name:
+        return definition.data_name[:100]
+    world = SqlWorld()
+    resources = definition.effective_resources(json.loads(data.resources))
+    values = json.loads(data.input)
+    names = context(world, data.id, definition.input, values, definition.requirements, resources, names=True)
+    return Engine(filters(world)).name(definition.data_name, names)
+
+
+def check_files(fields: list[Field], values: Values, principal: Reader) -> None:
+    """Raise BadValue for a file input that names no archived file, NotFound for one that is not the principal's."""
+    for path, temporary in _temporaries(fields, values):
+        if temporary.startswith(URLS):
+            continue
+        try:
+            file_id = archived_id(temporary)
+        except ValueError as error:
+            raise BadValue(f"Value of field '{path}': {error}", field=path) from error
+        if not may_read(principal, [file_id]):
+            raise NotFound(f"There is no file {file_id} in the archive.", file_id=file_id, field=path)
+
+
+def process_of(wanted: Any, find: Any) -> Process:
+    """Return the process that ``{"id": n}`` or ``{"slug": s}`` names; ``find(slug)`` finds the newest."""
+    if isinstance(wanted, dict) and isinstance(wanted.get("slug"), str):
+        return find(wanted["slug"])
+    if isinstance(wanted, dict) and isinstance(wanted.get("id"), int):
+        process: Process | None = Process.get_or_none(Process.id == wanted["id"])
+        if process is None:
+            raise NotFound(f"There is no process {wanted['id']}.")
+        return process
+    raise BadRequest('process must be {"slug": text} or {"id": number}.')
+
+
+def _temporaries(fields: list[Field], values: Values) -> Iterator[tuple[str, str]]:
+    for field, holder, path in leaves(fields, values):
+        value = holder.get(field["name"])
+        if value is not None and field["type"].removeprefix("list:").startswith("basic:file:"):
+            for one in value if isinstance(value, list) else [value]:
+                if not one.get("file_temp"):
+                    raise BadValue(f"Value of field '{path}': file_temp must be archive:<file id>", field=path)
+                yield path, one["file_temp"]

@@ -1,0 +1,98 @@
+"""Files that a program saves become archived files: spooled as it saves them, archived when the run is over."""
+
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..common import ledger, orm
+from ..common.errors import Gone, NotFound
+from ..common.spool import Received, receive
+from ..common.volume import Volume, new_name
+from .orm import Data, DataFile
+from .shelf import Kept
+
+
+@dataclass(frozen=True)
+class _Spooled:
+    kept: Kept
+    path: Path
+    received: Received
+
+
+class ArchiveShelf:
+    """The shelf of one run.  Call ``discard`` when the run is over, whatever became of it."""
+
+    def __init__(self, volume: Volume) -> None:
+        """Spool below ``volume``."""
+        self._volume = volume
+        self._files: dict[str, _Spooled] = {}
+
+    def file(self, name: str, source: int) -> Kept:
+        """Copy what the descriptor ``source`` holds now and hash it; a later one of that name replaces it."""
+        digest, position, end = hashlib.sha256(), 0, os.fstat(source).st_size  # it may grow as fast as it is read
+
+        def fill(view: memoryview) -> int:
+            nonlocal position
+            count = os.preadv(source, [view[: end - position]], position)
+            position += count
+            return count
+
+        path = self._volume.spool / new_name()
+        with self._volume.reserve(end) as room:
+            received = receive(fill, path, digest.update, on_progress=room.written)
+        path.chmod(0o644)  # programs, who are somebody else, read it as their input
+        kept = Kept(name, received.size, digest.hexdigest())
+        older = self._files.get(name)
+        self._files[name] = _Spooled(kept, path, received)
+        if older is not None:
+            older.path.unlink(missing_ok=True)
+        return kept
+
+    def directory(self, name: str) -> None:
+        """An empty directory leaves no trace: the archive keeps files."""
+
+    def archive(self, data: Data) -> int:
+        """Archive every file for ``data`` and return their bytes.
+
+        Their rows come first, by attempt: what an attempt that died has archived is found by them and taken back.
+        """
+        withdraw(data)
+        if not self._files:
+            return 0
+        first = ledger.allocate("file", len(self._files))
+        numbered = list(enumerate(self._files.items(), start=first))
+        rows = [(data.id, data.attempt, name, id, one.kept.size, one.kept.sha256) for id, (name, one) in numbered]
+        with orm.transaction():
+            data.fence()
+            orm.insert_rows(DataFile, ("data", "attempt", "name", "file_id", "size", "sha256"), rows)
+        now = orm.clock()
+        for id, (name, one) in numbered:
+            subdir, _, base = name.rpartition("/")
+            ledger.put_file(
+                self._volume,
+                one.path,
+                one.received,
+                id,
+                hashtype="sha256",
+                hashsum=one.kept.sha256,
+                mtime=now,
+                subdir=f"flow/{data.id}/{subdir}".rstrip("/"),
+                name=base,
+                owner=data.owner,
+            )
+        return sum(one.kept.size for one in self._files.values())
+
+    def discard(self) -> None:
+        """Remove what is still in the spool."""
+        for one in self._files.values():
+            one.path.unlink(missing_ok=True)
+
+
+def withdraw(data: Data) -> None:
+    """Take back the files that ``data`` has archived so far."""
+    for row in list(DataFile.select().where(DataFile.data == data.id)):
+        with suppress(Gone, NotFound):  # it never came so far
+            ledger.delete_file(row.file_id, "pacifica-flow", f"data {data.id} was run again")
+        DataFile.delete().where(DataFile.id == row.id).execute()

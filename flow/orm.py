@@ -1,0 +1,177 @@
+"""Processes, data objects and what hangs on them.
+
+A process is a registered definition in one version; a data object is one run of it; ``Dependency`` is the graph.
+JSON columns hold text: they are read as a whole or not at all.
+"""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import peewee
+
+from ..common import orm, schema
+from ..common.errors import Conflict, NotFound
+from ..common.outbox import announce
+from ..common.state import Work, describe
+from ..common.tables import COMMON
+from .definition import Definition, Version, restore
+
+SOURCE = "/flow"  # of this service's events
+CANCELLED = "Processing was cancelled."
+MAX_TEXT = 255
+
+
+class State(StrEnum):
+    """Where a data object stands (the original's words; FO is shown as PR)."""
+
+    RE = "RE"  # resolving: waits for its parents
+    WT = "WT"  # waiting for a worker
+    PP = "PP"  # preparing: inputs are laid out
+    PR = "PR"  # processing
+    FO = "FO"  # a workflow that follows its steps
+    OK = "OK"
+    ER = "ER"
+
+
+class Process(orm.Model):
+    """One definition in one version."""
+
+    slug = peewee.CharField(100)
+    version = peewee.CharField(11)
+    order = peewee.IntegerField()  # the version as one number
+    name = peewee.CharField(100)
+    type = peewee.CharField(100, index=True)
+    category = peewee.CharField(200)
+    persistence = peewee.CharField(6)
+    scheduling_class = peewee.CharField(11)
+    document = peewee.TextField()
+    digest = peewee.CharField(64)
+    source = peewee.TextField(default="")
+    is_active = peewee.BooleanField(default=True)
+    contributor = peewee.TextField(default="")
+    created = peewee.DoubleField(default=orm.clock)
+    modified = peewee.DoubleField(default=orm.clock)
+
+    class Meta:
+        """A slug has each version once."""
+
+        indexes = ((("slug", "order"), True),)
+
+    @property
+    def definition(self) -> Definition:
+        """The definition, as it was registered."""
+        return restore(json.loads(self.document))
+
+
+class Data(Work):
+    """One run of a process: its inputs and, at the end, its outputs."""
+
+    KIND = "data"
+    MOVES: ClassVar[Mapping[str, set[str]]] = {
+        State.RE: {State.WT, State.ER},
+        State.WT: {State.PP, State.ER},
+        State.PP: {State.PR, State.OK, State.ER},
+        State.PR: {State.FO, State.OK, State.ER},
+        State.FO: {State.OK, State.ER},
+        State.ER: {State.RE},
+    }
+    FINAL = frozenset({State.OK, State.ER})
+    FAILED = State.ER
+    CANCELLED = State.ER
+    CLAIMABLE = frozenset({State.WT, State.PP, State.PR})
+
+    process = peewee.BigIntegerField(index=True)
+    type = peewee.CharField(100, index=True)
+    slug = peewee.CharField(200, null=True, unique=True)
+    name = peewee.CharField(100, default="")
+    named_by_user = peewee.BooleanField(default=False)
+    tags = peewee.TextField(default="[]")
+    input = peewee.TextField(default="{}")
+    output = peewee.TextField(default="{}")
+    resources = peewee.TextField(default="{}")  # overrides of cores, memory, storage
+    process_info = peewee.TextField(default="[]")
+    process_warning = peewee.TextField(default="[]")
+    process_error = peewee.TextField(default="[]")
+    process_rc = peewee.IntegerField(null=True)
+    process_progress = peewee.IntegerField(default=0)
+    started = peewee.DoubleField(null=True)
+    finished = peewee.DoubleField(null=True)
+    size = peewee.BigIntegerField(default=0)
+
+    def failed(self, error: Exception) -> None:
+        """Enter ER with what may be told of ``error``, and announce it."""
+        self.end_badly(describe(error)[0])
+
+    def cancelled(self, who: str) -> None:
+        """Enter ER because ``who`` asked for it."""
+        self.end_badly(CANCELLED, who=who, cancel=None)
+
+    def end_badly(self, text: str, *, who: str | None = None, **columns: Any) -> None:
+        """Enter ER with the error ``text`` beside those that are there."""
+        errors = json.loads(self.process_error)
+        text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
+        if text not in errors:
+            errors.append(text)
+        self.end(State.ER, reason=text, who=who, process_error=json.dumps(errors), **columns)
+
+    def end(self, state: State, *, reason: str = "", who: str | None = None, **columns: Any) -> None:
+        """Enter OK or ER, and announce it in the same commit."""
+        with orm.transaction():
+            self.move(state, reason=reason, who=who, finished=orm.clock(), **columns)
+            facts = {"data": self.id, "type": self.type, "owner": self.owner, "rc": self.process_rc}
+            errors = json.loads(self.process_error)
+            word = "done" if state == State.OK else "failed"
+            announce(f"pacifica.flow.{word}", f"data/{self.id}", facts | {"errors": errors}, source=SOURCE)
+
+
+class Dependency(orm.Model):
+    """``child`` needs ``parent`` (io), or was started by it (subprocess); a deleted parent is null."""
+
+    parent = peewee.BigIntegerField(null=True, index=True)
+    child = peewee.BigIntegerField(index=True)
+    kind = peewee.CharField(10)
+
+
+class Storage(orm.Model):
+    """A document of a ``basic:json:`` value."""
+
+    owner = peewee.TextField(index=True)
+    json = peewee.TextField()
+
+
+class DataFile(orm.Model):
+    """A file that a run saved, and the archived file that holds it; written before its bytes, by attempt."""
+
+    data = peewee.BigIntegerField(index=True)
+    attempt = peewee.IntegerField()
+    name = peewee.TextField()
+    file_id = peewee.BigIntegerField()
+    size = peewee.BigIntegerField()
+    sha256 = peewee.CharField(64)
+
+
+class FlowSystem(schema.System):
+    """The version of flow's schema."""
+
+
+SCHEMA = schema.Schema(
+    system=FlowSystem, models=[Process, Data, Dependency, Storage, DataFile], version=(1, 0), requires=(COMMON,)
+)
+
+
+def order_of(version: Version) -> int:
+    """Return a version as a number that sorts like it."""
+    return (version.major * 1000 + version.minor) * 1000 + version.patch
+
+
+def newest(slug: str) -> Process:
+    """Return the newest active version of process ``slug``; NotFound without any, Conflict without an active one."""
+    held = list(Process.select().where(Process.slug == slug).order_by(Process.order.desc()))
+    active = [process for process in held if process.is_active]
+    if not held:
+        raise NotFound(f"There is no process {slug!r:.120}.", process=slug)
+    if not active:
+        raise Conflict(f"The process {slug} is no longer active.", process=slug)
+    return active[0]

@@ -1,0 +1,1 @@
+"""Takes tar bundles, verifies every byte against its metadata, and archives them all or nothing."""

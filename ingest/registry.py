@@ -1,0 +1,101 @@
+"""Pacifica's metadata service (``[metadata] ingest_url``): a job's transaction is entered there before here.
+
+Its PUT is neither atomic nor repeatable, so after an answer that was lost it is asked what it has.
+"""
+
+from functools import lru_cache
+
+import requests
+
+from ..common.errors import ServiceError
+from ..common.neighbour import Neighbour, NeighbourAway, json_of
+from .config import Settings
+from .declared import Bundle
+from .document import again, document
+from .orm import Job
+
+DUTY_SECONDS = 5.0  # what the sweeper waits for it
+
+
+class RegistrationRefused(ServiceError):
+    """The metadata service does not take this transaction."""
+
+    status = 502
+    code = "registration_refused"
+
+
+class RegistrationTorn(ServiceError):
+    """The metadata service has this transaction without all of its files: an administrator has to remove it there."""
+
+    status = 502
+    code = "registration_torn"
+
+
+def register(job: Job, bundle: Bundle, settings: Settings) -> None:
+    """Enter the transaction of ``job``, unless an earlier attempt did; nothing where the catalogue is our own."""
+    if not settings.metadata.ingest_url:
+        return
+    service = _service(settings)
+    tried = job.tries > 1 or job.attempt > 1
+    if tried and _is_there(job.id, bundle.count, settings):
+        return
+    with document(job, bundle) as text:
+        try:
+            headers = {"Content-Type": "application/json"}
+            answer = service.once("PUT", body=lambda: again(text), headers=headers)
+        except NeighbourAway:
+            if _is_there(job.id, bundle.count, settings):
+                return
+            raise
+    if answer.status_code == 200 and _succeeded(answer):
+        return
+    if _is_there(job.id, bundle.count, settings):
+        return
+    raise RegistrationRefused(f"The metadata service does not take this transaction ({answer.status_code}).")
+
+
+def may_be_there(job_id: int, settings: Settings) -> bool:
+    """Tell whether the metadata service has transaction ``job_id``, or a file of it; NeighbourAway if it is away."""
+    if not settings.metadata.ingest_url:
+        return False
+    return _count(job_id, settings, DUTY_SECONDS) > 0 or _has(job_id, settings, DUTY_SECONDS)
+
+
+def _is_there(job_id: int, count: int, settings: Settings) -> bool:
+    if not _has(job_id, settings):
+        return False
+    if _count(job_id, settings) != count:
+        raise RegistrationTorn(transaction=job_id)
+    return True
+
+
+def _has(job_id: int, settings: Settings, within: float | None = None) -> bool:
+    return bool(_asked(f"/transactions?_id={job_id}", settings, within))
+
+
+def _count(job_id: int, settings: Settings, within: float | None = None) -> int:
+    return len(_asked(f"/files?transaction={job_id}", settings, within))
+
+
+def _asked(path: str, settings: Settings, within: float | None) -> list[object]:
+    url = settings.metadata.ingest_url.rstrip("/").removesuffix("/ingest")
+    service = Neighbour("The metadata service", url, settings.neighbours)
+    answer = service.ask("GET", path, within=within)
+    if answer.status_code == 404:
+        return []
+    said = json_of(answer, service)
+    if answer.status_code != 200 or not isinstance(said, list):
+        raise service.away(f"{service.name} answers {answer.status_code}.")
+    return said
+
+
+def _succeeded(answer: requests.Response) -> bool:
+    try:
+        return bool(answer.json().get("status") == "success")
+    except (ValueError, AttributeError):
+        return False
+
+
+@lru_cache(maxsize=8)
+def _service(settings: Settings) -> Neighbour:
+    return Neighbour("The metadata service", settings.metadata.ingest_url, settings.neighbours)

@@ -1,0 +1,11 @@
+"""Ingest, as the commands and ``pacifica up`` start it."""
+
+from ..common.service import Service
+from .config import settings
+from .orm import SCHEMA
+from .rest import Root
+from .tasks import app
+
+SERVICE = Service(
+    name="ingest", port=8066, address="localhost", settings=settings, schema=SCHEMA, root=Root, worker=app
+)

@@ -1,0 +1,249 @@
+"""Messages: owed by a commit, published once it is there, bounded when the broker is not."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+
+import kombu
+import pytest
+from pacifica_test_nodes import wait_until
+
+from pacifica.common import broker as broker_room
+from pacifica.common import events, orm, outbox, publisher
+
+KINDS = "pacifica.ingest.archived"
+
+
+@pytest.fixture
+def memory(sqlite):
+    publisher._publisher = None
+    yield outbox.configure("memory://")
+    publisher._publisher = None
+
+
+@pytest.fixture
+def rabbit(sqlite, rabbitmq):
+    publisher._publisher = None
+    yield outbox.configure(rabbitmq.url)
+    publisher._publisher.close()
+    publisher._publisher = None
+
+
+def waiting():
+    return orm.rows("SELECT count(*) FROM outbox")[0][0]
+
+
+class Listener:
+    """A consumer of one queue, as another program would be."""
+
+    def __init__(self, url, queue):
+        self.connection = kombu.Connection(url)
+        self.channel = self.connection.channel()
+        self.queue = queue(self.channel)
+        self.queue.declare()
+
+    def all(self, count, seconds=5.0):
+        found = []
+
+        def enough():
+            while (message := self.queue.get(no_ack=True)) is not None:
+                found.append(message)
+            return len(found) >= count
+
+        wait_until(enough, seconds, f"{count} messages")
+        return found
+
+    def empty(self):
+        return self.queue.get(no_ack=True) is None
+
+
+def tasks(url):
+    return Listener(url, broker_room.task_queue(f"t.{uuid.uuid4().hex}"))
+
+
+def subscription(url, pattern):
+    return Listener(url, kombu.Queue(f"e.{uuid.uuid4().hex}", broker_room.EXCHANGE, routing_key=pattern, durable=False))
+
+
+def urls(request, name):
+    return "memory://" if name == "memory" else request.getfixturevalue("rabbitmq").url
+
+
+@pytest.fixture(params=["memory", "rabbit"])
+def broker(request):
+    return request.getfixturevalue(request.param).broker_url
+
+
+# ---- what arrives ------------------------------------------------------------------------------------------------
+
+
+def test_a_ring_arrives_as_a_celery_task_after_the_commit(broker):
+    listener = tasks(broker)
+    with orm.transaction():
+        outbox.ring(listener.queue.name, "pacifica.ingest.ingest", 7, 2)
+        assert listener.empty()
+        assert waiting() == 1
+    (message,) = listener.all(1)
+    assert message.headers["task"] == "pacifica.ingest.ingest"
+    assert json.loads(message.body)[0] == [7, 2]
+    assert message.content_type == "application/json"
+    assert waiting() == 0
+
+
+def test_an_event_arrives_as_a_cloud_event_by_its_type(broker):
+    listener, other = subscription(broker, "pacifica.ingest.*"), subscription(broker, "pacifica.cart.#")
+    id = outbox.announce(KINDS, "transactions/7", {"job": 7}, source="/ingest")
+    (message,) = listener.all(1)
+    envelope = json.loads(message.body)
+    assert message.content_type == "application/cloudevents+json"
+    assert message.properties["message_id"] == id == envelope["id"]
+    assert envelope | {"time": "", "id": ""} == {
+        "specversion": "1.0", "type": KINDS, "source": "/ingest", "subject": "transactions/7", "id": "", "time": "",
+        "datacontenttype": "application/json", "data": {"job": 7},
+    }  # fmt: skip
+    assert envelope["time"].endswith("Z")
+    assert other.empty()
+
+
+def test_what_a_transaction_wrote_goes_out_in_order_and_together(broker):
+    listener = tasks(broker)
+    with orm.transaction():
+        for id in range(5):
+            outbox.ring(listener.queue.name, "t", id, 0)
+    assert [json.loads(message.body)[0][0] for message in listener.all(5)] == [0, 1, 2, 3, 4]
+
+
+def test_nothing_of_what_was_rolled_back_goes_out(memory):
+    listener = tasks("memory://")
+    with orm.transaction():
+        outbox.ring(listener.queue.name, "t", 1, 0)
+        with pytest.raises(ZeroDivisionError), orm.transaction():
+            outbox.ring(listener.queue.name, "t", 2, 0)
+            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), orm.transaction():
+        outbox.ring(listener.queue.name, "t", 3, 0)
+        raise ZeroDivisionError
+    assert [json.loads(message.body)[0][0] for message in listener.all(1)] == [1]
+    assert listener.empty()
+    assert waiting() == 0
+
+
+def test_an_event_of_another_name_is_refused(memory):
+    with pytest.raises(ValueError, match="not an event"):
+        outbox.announce("pacifica.ingest.exploded", "x", {}, source="/ingest")
+    assert waiting() == 0
+
+
+def test_every_event_is_documented():
+    text = (Path(events.__file__).parents[1] / "docs" / "events.md").read_text()
+    assert [type for type in events.TYPES if f"`{type}`" not in text] == []
+
+
+# ---- the sweeper's part ------------------------------------------------------------------------------------------
+
+
+def test_what_was_left_is_published_oldest_first_and_deleted(broker):
+    listener = tasks(broker)
+    url = publisher._publisher.broker_url
+    publisher._publisher = None  # a process that knows no broker leaves it to the sweeper
+    for id in range(3):
+        outbox.ring(listener.queue.name, "t", id, 0)
+    orm.insert_rows(
+        outbox.Outbox,
+        ["channel", "routing_key", "body", "created", "ready_at"],
+        [("task", listener.queue.name, broker_room.call("t", id, 0), 0.0, 0.0) for id in range(3, 1200)],
+    )
+    assert outbox.publish_pending() == 0
+    outbox.configure(url)
+    assert [outbox.publish_pending() for _ in range(4)] == [500, 500, 200, 0]
+    assert [json.loads(message.body)[0][0] for message in listener.all(1200, 20)] == list(range(1200))
+    assert waiting() == 0
+
+
+def test_a_young_row_belongs_to_its_writer(memory):
+    listener = tasks("memory://")
+    with orm.transaction():
+        outbox.ring(listener.queue.name, "t", 1, 0)
+        assert outbox.publish_pending() == 0
+    assert len(listener.all(1)) == 1
+
+
+def test_a_message_that_the_broker_refuses_keeps_no_other_from_going(rabbit):
+    bad, good = f"t.{uuid.uuid4().hex}", tasks(rabbit.broker_url)
+    with kombu.Connection(rabbit.broker_url) as connection:  # somebody made the queue in another way
+        kombu.Queue(bad, durable=False, auto_delete=True)(connection.channel()).declare()
+        with orm.transaction():
+            outbox.ring(bad, "t", 1, 0)
+            outbox.ring(good.queue.name, "t", 2, 0)
+            outbox.ring(bad, "t", 3, 0)
+        assert [json.loads(message.body)[0][0] for message in good.all(1)] == [2]
+    assert waiting() == 2
+    assert outbox.publish_pending() == 0  # put off
+    assert not rabbit.away
+
+
+# ---- a broker in trouble -----------------------------------------------------------------------------------------
+
+
+def timed_ring(queue):
+    begun = time.monotonic()
+    outbox.ring(queue, "t", 1, 0)
+    return time.monotonic() - begun
+
+
+def test_a_frozen_broker_holds_a_request_for_half_a_second_and_the_next_ones_not_at_all(rabbit, rabbitmq):
+    listener = tasks(rabbit.broker_url)
+    timed_ring(listener.queue.name)  # connected
+    rabbitmq.freeze()
+    try:
+        assert timed_ring(listener.queue.name) < 0.9
+        assert rabbit.away
+        assert timed_ring(listener.queue.name) < 0.1
+        rabbit._away_until = 0.0
+        assert timed_ring(listener.queue.name) < 0.9  # not connected any more: the handshake is bounded too
+    finally:
+        rabbitmq.thaw()
+    assert waiting() == 3
+    rabbit._away_until = 0.0
+    orm.execute("UPDATE outbox SET ready_at = 0")
+    wait_until(lambda: outbox.publish_pending() == 3 or setattr(rabbit, "_away_until", 0.0), 20)
+    assert len(listener.all(4)) >= 4
+    assert waiting() == 0
+
+
+def test_a_frozen_broker_is_not_waited_for_when_a_queue_must_be_declared(rabbit, rabbitmq):
+    timed_ring(tasks(rabbit.broker_url).queue.name)
+    rabbitmq.freeze()
+    try:
+        assert timed_ring(f"t.{uuid.uuid4().hex}") < 0.9
+    finally:
+        rabbitmq.thaw()
+    assert waiting() == 1
+
+
+def test_a_broker_that_is_down_costs_nothing_and_loses_nothing(rabbit, rabbitmq):
+    listener = tasks(rabbit.broker_url)
+    name = listener.queue.name
+    timed_ring(name)
+    rabbitmq.kill()
+    try:
+        assert timed_ring(name) < 0.9
+        assert timed_ring(name) < 0.1
+        assert waiting() == 2
+    finally:
+        rabbitmq.start()
+    rabbit._away_until = 0.0
+    orm.execute("UPDATE outbox SET ready_at = 0")
+    assert outbox.publish_pending() == 2
+    assert waiting() == 0
+
+
+def test_a_connection_that_the_broker_closed_while_idle_is_replaced_without_a_pause(rabbit, rabbitmq):
+    listener = tasks(rabbit.broker_url)
+    timed_ring(listener.queue.name)
+    rabbitmq.stop()
+    rabbitmq.start()
+    timed_ring(listener.queue.name)
+    assert not rabbit.away
+    assert waiting() == 0

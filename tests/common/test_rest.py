@@ -1,0 +1,333 @@
+"""Dispatch, errors, traces and health of an application, called in this process; and over the wire where it matters."""
+
+import io
+import json
+import logging
+import re
+import sys
+import time
+from typing import Any
+
+import cherrypy
+import pytest
+import requests
+
+from pacifica.common import health, orm, rest, trace
+from pacifica.common.config import Auth
+from pacifica.common.errors import BadConfiguration, DatabaseAway, NoSpace
+from pacifica.common.version import VERSION
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+class Settings:
+    auth = Auth()
+
+
+def call(app: Any, path: str, method: str = "GET", query: str = "", body: bytes = b"", **environ: Any) -> Any:
+    """Return (status, headers, body) of one request."""
+    environ = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SCRIPT_NAME": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "localhost",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.url_scheme": "http",
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        **environ,
+    }
+    told: list[Any] = []
+    answer = app({name: value for name, value in environ.items() if value is not None}, lambda *head: told.extend(head))
+    try:
+        content = b"".join(answer)
+    finally:
+        answer.close()
+    return int(told[0].split()[0]), {name.lower(): value for name, value in told[1]}, content
+
+
+@pytest.fixture
+def app(wire):
+    return wire.application
+
+
+# ---- dispatch ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/item/a", "", {"name": "a", "more": [], "number": 0, "rest": {}}),
+        ("//item///a//b/", "", {"name": "a", "more": ["b"], "number": 0, "rest": {}}),
+        ("/item/a%2Fb/..", "", {"name": "a/b", "more": [".."], "number": 0, "rest": {}}),
+        ("/with.dot/a", "number=3&x=1&x=2", {"name": "a", "more": [], "number": 3, "rest": {"x": ["1", "2"]}}),
+        ("/item/__class__", "", {"name": "__class__", "more": [], "number": 0, "rest": {}}),
+    ],
+)
+def test_parts_of_the_path_find_children_then_arguments(app, path, query, expected):
+    status, headers, body = call(app, path, query=query)
+    assert (status, headers["content-type"], json.loads(body)) == (200, "application/json", expected)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/__class__",
+        "/__init__",
+        "/hidden",
+        "/GET",
+        "/exposed",
+        "/seen/seen",
+        "/item.",
+        "/with_dot/a",
+        "/seen/__class__",
+        "/seen/said",
+    ],
+)
+def test_nothing_but_exposed_resources_is_reached(app, path):
+    status, _, body = call(app, path)
+    assert (status, json.loads(body)["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "fact"),
+    [
+        ("/item/a", "number=1&number=2", 400, {"parameter": "number"}),
+        ("/item/a", "name=b", 400, {"parameter": "name"}),
+        ("/item", "", 400, {"parameters": ["name"]}),
+        ("/download", "colour=1", 400, {"parameter": "colour"}),
+        ("/stream/a/b", "", 404, {}),
+        ("/item/a", "number=%ff", 404, {}),
+    ],
+)
+def test_what_a_handler_has_no_use_for_is_the_clients_fault(app, path, query, status, fact):
+    answered, _, body = call(app, path, query=query)
+    assert answered == status
+    assert json.loads(body).items() >= fact.items()
+
+
+def test_a_type_error_inside_a_handler_stays_ours(app):
+    class Root:
+        exposed = True
+
+        def GET(self) -> None:
+            raise TypeError("missing 1 required positional argument")
+
+    assert call(rest.application(Root(), Settings(), service="test"), "/")[0] == 500
+
+
+def test_a_wrong_method_is_405_with_allow(app):
+    status, headers, _ = call(app, "/broken", "DELETE")
+    assert (status, headers["allow"]) == (405, "GET, HEAD, POST, PUT")
+    assert call(app, "/nowhere", "DELETE")[0] == 404
+
+
+def test_head_is_get_without_its_body(app):
+    status, headers, body = call(app, "/", "HEAD")
+    assert (status, headers["content-length"], body) == (200, "17", b"")
+
+
+# ---- errors ------------------------------------------------------------------------------------------------------
+
+
+def test_every_error_has_pacificas_keys_rfc_9457s_the_code_and_the_facts(app):
+    status, headers, body = call(app, "/broken", "PUT", HTTP_TRACEPARENT=f"00-{TRACE}-b7ad6b7169203331-01")
+    assert (status, headers["content-type"], headers["cache-control"]) == (409, "application/json", "no-store")
+    assert json.loads(body) == {
+        "status": "409 Conflict",
+        "message": "Not now",
+        "traceback": "",
+        "version": VERSION,
+        "type": "urn:pacifica:error:conflict",
+        "title": "The state of the resource forbids that.",
+        "detail": "Not now",
+        "instance": "/broken",
+        "code": "conflict",
+        "retryable": False,
+        "trace": TRACE,
+        "job_id": 7,
+    }
+
+
+def test_an_unknown_failure_tells_the_log_everything_and_the_client_a_trace_id(app, caplog):
+    status, _, body = call(app, "/broken", HTTP_TRACEPARENT=f"00-{TRACE}-b7ad6b7169203331-01")
+    told = json.loads(body)
+    assert (status, told["code"], told["trace"]) == (500, "internal_error", TRACE)
+    assert b"secret" not in body
+    assert b"Traceback" not in body
+    record = next(record for record in caplog.records if record.levelno == logging.ERROR)
+    assert (record.trace, str(record.exc_info[1])) == (TRACE, "/a/secret/path")
+
+
+def test_what_may_be_tried_again_says_when(app):
+    status, headers, body = call(app, "/broken", "POST")
+    assert (status, headers["retry-after"], json.loads(body)["retryable"]) == (507, "60", True)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HTTP_HOST": None},
+        {"SERVER_PROTOCOL": "HTTP/x.y"},
+        {"SERVER_PROTOCOL": "nonsense"},
+        {"REQUEST_METHOD": None},
+        {"CONTENT_LENGTH": "5, 5"},
+        {"CONTENT_LENGTH": "5", "HTTP_TRANSFER_ENCODING": "chunked"},
+    ],
+)
+def test_what_is_no_http_is_400_in_the_same_shape(app, environ):
+    status, headers, body = call(app, "/", **environ)
+    assert (status, json.loads(body)["code"], headers["content-type"]) == (400, "bad_request", "application/json")
+
+
+def test_a_transfer_coding_that_nobody_reads_is_501(app):
+    status, headers, body = call(app, "/", HTTP_TRANSFER_ENCODING="gzip")
+    assert (status, json.loads(body)["code"]) == (501, "unknown_coding")
+    assert headers["content-type"] == "application/json"
+
+
+def test_a_configuration_error_names_no_file_to_clients():
+    class Root:
+        exposed = True
+
+        def GET(self) -> None:
+            raise BadConfiguration("/etc/secret.ini: nonsense", path="/etc/secret.ini")
+
+    status, _, body = call(rest.application(Root(), Settings(), service="test"), "/")
+    assert (status, b"secret" in body) == (500, False)
+
+
+def test_an_application_that_lets_nobody_in_is_not_made():
+    class Wrong:
+        auth = Auth(mode="token")
+
+    with pytest.raises(BadConfiguration):
+        rest.application(rest.Resource(), Wrong(), service="test")
+
+
+# ---- headers and traces ------------------------------------------------------------------------------------------
+
+
+def test_answers_carry_harmless_headers_and_no_version(app):
+    headers = call(app, "/")[1]
+    assert (headers["x-content-type-options"], headers["server"]) == ("nosniff", "Pacifica")
+    assert "default-src 'none'" in headers["content-security-policy"]
+
+
+def test_a_trace_is_continued_with_a_span_of_our_own_and_forgotten_after(app):
+    headers = call(app, "/", HTTP_TRACEPARENT=f"00-{TRACE}-b7ad6b7169203331-00", HTTP_X_REQUEST_ID="my.id-1")[1]
+    assert re.fullmatch(rf"00-{TRACE}-(?!b7ad6b7169203331)[0-9a-f]{{16}}-00", headers["traceparent"])
+    assert headers["x-request-id"] == "my.id-1"
+    assert trace.current() == ""
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        "",
+        "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+        f"ff-{TRACE}-b7ad6b7169203331-01",
+        f"00-{TRACE.upper()}-b7ad6b7169203331-01",
+        "x\r\ny",
+    ],
+)
+def test_a_new_trace_is_begun_where_the_clients_is_none(app, bad):
+    headers = call(app, "/", HTTP_TRACEPARENT=bad, HTTP_X_REQUEST_ID="not one\r\nword")[1]
+    found = re.fullmatch(r"00-([0-9a-f]{32})-[0-9a-f]{16}-01", headers["traceparent"])
+    assert found
+    assert found[1] not in {TRACE, "0" * 32}
+    assert headers["x-request-id"] == found[1]
+
+
+def test_times_are_pacificas_text():
+    assert rest.utc(1795246992.225954) == "2026-11-21 07:43:12.225954"
+    assert rest.utc(0) == "1970-01-01 00:00:00.000000"
+
+
+# ---- independence ------------------------------------------------------------------------------------------------
+
+
+def test_the_engine_is_not_needed_and_nothing_is_mounted(app):
+    assert call(app, "/")[0] == 200
+    assert cherrypy.engine.state == cherrypy.engine.states.STOPPED
+    assert cherrypy.tree.apps == {}
+
+
+def test_a_small_answer_costs_little(app):
+    call(app, "/item/a")
+    begun = time.perf_counter()
+    for _ in range(300):
+        call(app, "/item/a")
+    assert (time.perf_counter() - begun) / 300 < 0.001  # 80 us on an idle core; the bound only stops a tenfold loss
+
+
+# ---- health ------------------------------------------------------------------------------------------------------
+
+
+def probed(*checks: health.Check) -> Any:
+    return rest.application(rest.Resource(), Settings(), service="test", checks=checks)
+
+
+def test_healthz_answers_strangers_and_asks_nobody():
+    def never() -> None:
+        raise AssertionError
+
+    status, _, body = call(probed(never), "/healthz", REMOTE_ADDR="203.0.113.1")
+    assert (status, json.loads(body)) == (200, {"status": "ok"})
+
+
+def test_readyz_says_what_is_missing_and_no_more(caplog):
+    def database_answers() -> None:
+        raise DatabaseAway("no route to secret-host")
+
+    def stumbles() -> None:
+        raise ValueError("/a/secret/path")
+
+    status, headers, body = call(probed(database_answers, stumbles, lambda: None), "/readyz", REMOTE_ADDR="203.0.113.1")
+    assert (status, headers["retry-after"]) == (503, "5")
+    reasons = {"database_answers": "database_away", "stumbles": "internal_error"}
+    assert json.loads(body) == {"status": "unavailable", "reasons": reasons}
+    assert "secret" not in body.decode()
+    assert "/a/secret/path" in caplog.text
+
+
+def test_readyz_does_not_let_strangers_make_it_work():
+    runs = []
+    app = probed(lambda: runs.append(1))
+    assert [call(app, "/readyz")[0] for _ in range(20)] == [200] * 20
+    assert len(runs) <= 2
+
+
+def test_the_database_is_ready_when_it_takes_a_write(database):
+    health.database_answers()
+    orm.disconnect()
+    with pytest.raises(Exception):  # noqa: B017 - whatever it is, readyz turns it into a reason
+        health.database_answers()
+
+
+def test_the_volume_is_ready_above_its_watermark():
+    class Disk:
+        min_free = 100
+        room = 100
+
+        def free(self) -> int:
+            return self.room
+
+    disk = Disk()
+    check = health.volume_has_room(disk)
+    check()
+    disk.room = 99
+    with pytest.raises(NoSpace):
+        check()
+
+
+def test_health_answers_over_the_wire(served):
+    assert requests.get(f"{served.url}/healthz", timeout=5).json() == {"status": "ok"}
+    assert requests.get(f"{served.url}/readyz", timeout=5).json() == {"status": "ok", "reasons": {}}

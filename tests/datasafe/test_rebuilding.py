@@ -1,0 +1,125 @@
+"""The database is lost; the volume alone brings ledger, catalogue and datasets back, and no number twice."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from pacifica.common import journal
+from pacifica.tests.system.bundles import TRANSACTION, bundle, entry
+from pacifica.tests.system.datasets import unzipped, zipped
+from pacifica.tests.system.suite import Suite
+
+TABLES = {
+    "pack": "name, kind, job, first_id, count, size, published, created, owner",
+    "archivedfile": 'id, "transaction", "offset", header, hashtype, hashsum, subdir, name, mimetype, ctime, mtime',
+    '"transaction"': "id, owner, submitter, project, instrument, extra",
+    "transactionkeyvalue": '"transaction", key, value',
+    "filekeyvalue": "file, key, value",
+    "tombstone": "id, who, reason, pack, size, hashtype, hashsum",
+    "dataset": "loi, owner, version, files, size",
+    "datasettombstone": "loi, owner, who, reason, settled",
+    "series": "name, last",
+}
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Any:
+    suite = Suite(tmp_path / "data", {"PACIFICA_AUTH_ADMINISTRATORS": "root"})
+    try:
+        yield suite.start()
+    finally:
+        suite.kill()
+
+
+def known(suite: Suite) -> dict[str, list[Any]]:
+    return {table: sorted(suite.query(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in TABLES.items()}
+
+
+def rebuild(suite: Suite) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {
+        "PACIFICA_DATABASE_PEEWEE_URL": f"sqlite:///{suite.data}/pacifica.db",
+        "PACIFICA_ARCHIVE_PATH": str(suite.archive),
+    }
+    code = "import sys; from pacifica.datasafe.__main__ import cmd; sys.exit(cmd(['dbsync']) or cmd(['rebuild']))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=100)
+
+
+def test_what_the_volume_knows_comes_back_and_nothing_else(suite: Suite) -> None:
+    files = {"run/a.dat": b"a" * 10_000, "b": b"b" * 2_000_000, "ü/c": b""}
+    said = [*TRANSACTION, *(entry(path, content) for path, content in reversed(files.items()))]
+    said += [{"destinationTable": "TransactionKeyValue", "key": "sample", "value": "S1"}]
+    job = suite.upload(bundle(files, said))["job_id"]
+    assert suite.finished(job)["state"] == "OK"
+    archive, api = suite.urls["archive"], suite.urls["datasets"]
+    for id, content in ((900, b"first"), (901, b"gone"), (902, b"gone and back"), (900, b"second"), (902, b"again")):
+        if content == b"again":
+            requests.delete(f"{archive}/902", timeout=60).raise_for_status()
+        requests.put(f"{archive}/{id}", content, timeout=60).raise_for_status()
+    requests.delete(f"{archive}/901", timeout=60).raise_for_status()
+    lois = [requests.post(f"{api}/42.1001/ds/exp/sa/42/cwepr", timeout=60).text for _ in range(4)]
+    for loi in (lois[0], lois[1]):
+        requests.put(f"{api}/{loi}", zipped({"a": b"one", "x.info": b""}), timeout=60).raise_for_status()
+    requests.patch(f"{api}/{lois[0]}", zipped({"a": b"two", "x.info": b""}), timeout=60).raise_for_status()
+    for loi in (lois[1], lois[3]):
+        requests.delete(f"{api}/{loi}", params={"reason": "mistake"}, timeout=60).raise_for_status()
+    before = known(suite)
+    suite.stop()
+    for left in suite.data.glob("pacifica.db*"):
+        left.unlink()
+
+    done = rebuild(suite)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert known(suite) == before
+    again = rebuild(suite)
+    assert again.returncode == 0 and known(suite) == before
+    assert all(line.startswith("0 ") for line in again.stdout.splitlines()), again.stdout
+
+    suite.start()
+    archive, api = suite.urls["archive"], suite.urls["datasets"]
+    listed = {f"{file['subdir']}/{file['name']}".lstrip("/"): file["_id"] for file in suite.files(job)}
+    assert {path: suite.content(id) for path, id in listed.items()} == files
+    assert (suite.content(900), suite.content(902)) == (b"second", b"again")
+    assert requests.get(f"{archive}/901", timeout=60).status_code in (404, 410)
+    assert unzipped(requests.get(f"{api}/{lois[0]}", timeout=60).content)["a"] == b"two"
+    assert unzipped(requests.get(f"{api}/{lois[0]}?version=1", timeout=60).content)["a"] == b"one"
+    assert [requests.get(f"{api}/{loi}", timeout=60).status_code for loi in lois[1:]] == [410, 204, 410]
+    assert requests.post(f"{api}/42.1001/ds/exp/sa/42/cwepr", timeout=60).text.endswith("/5")
+    more = suite.upload(bundle({"new": b"new"}))["job_id"]
+    assert more > job and suite.finished(more)["state"] == "OK"
+    assert min(file["_id"] for file in suite.files(more)) > 902
+
+
+def test_a_pack_that_cannot_be_read_is_named_and_the_others_follow(suite: Suite) -> None:
+    job = suite.upload(bundle({"a": b"a" * 1000}))["job_id"]
+    assert suite.finished(job)["state"] == "OK"
+    (pack,) = suite.packs()
+    requests.put(f"{suite.urls['archive']}/900", b"kept", timeout=60).raise_for_status()
+    suite.stop()
+    path = suite.archive / "packs" / pack[:2] / pack[2:4] / pack
+    content = bytearray(path.read_bytes())
+    content[600] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    for left in suite.data.glob("pacifica.db*"):
+        left.unlink()
+    done = rebuild(suite)
+    assert done.returncode == 5 and pack in done.stderr
+    assert [row[0] for row in suite.query("SELECT id FROM archivedfile")] == [900]
+
+
+def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "journal.txt"
+    assert journal.entries(path) == [] and journal.damaged(path) == 0
+    journal.add(path, {"id": 1})
+    with path.open("ab") as file:
+        file.write(b"torn by a crash")
+    assert journal.damaged(path) == 0
+    journal.add(path, {"id": 2})
+    assert journal.entries(path) == [{"id": 1}, {"id": 2}]
+    path.write_bytes(path.read_bytes().replace(b'"id": 2', b'"id": 3'))
+    assert journal.entries(path) == [{"id": 1}] and journal.damaged(path) == 1

@@ -1,0 +1,169 @@
+"""Whose datasets are whose, how they end, and what survives the processes and the database that knew of them."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from pacifica.common import orm
+from pacifica.common.volume import Volume
+from pacifica.datasafe.config import Datasafe
+from pacifica.datasafe.dataset import NoSuchDataset
+from pacifica.datasafe.inventory import Author
+from pacifica.datasafe.loi import series
+from pacifica.datasafe.orm import SCHEMA, Dataset, DatasetGone, DatasetTombstone, Pending
+from pacifica.datasafe.register import Register
+from pacifica.datasafe.safe import Safe
+from pacifica.tests.system.datasets import zipped
+from pacifica.tests.system.suite import Suite
+
+FILES = {"a.dat": b"one" * 1000, "test.info": b"meta"}
+SERIES = series("42.1001/ds/exp/sa/42/cwepr")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A suite behind a proxy that says who asks."""
+    told = {"MODE": "proxy", "ADMINISTRATORS": "root", "SERVICES": "flow"}
+    environment = {f"PACIFICA_AUTH_{key}": value for key, value in told.items()}
+    suite = Suite(tmp_path_factory.mktemp("shared") / "data", environment)
+    try:
+        yield suite.start()
+    finally:
+        suite.kill()
+
+
+def ask(suite: Suite, user: str, method: str, path: str, **options: Any) -> requests.Response:
+    url = f"{suite.urls['datasets']}/{path}"
+    return requests.request(method, url, headers={"X-Http-Authed-User": user}, timeout=60, **options)
+
+
+@pytest.fixture
+def held(shared: Suite) -> str:
+    """The LOI of a dataset of ada's."""
+    loi = ask(shared, "ada", "POST", "42.1001/ds/exp/sa/42/cwepr").text
+    assert ask(shared, "ada", "PUT", loi, data=zipped(FILES)).status_code == 200
+    return loi
+
+
+def test_a_dataset_is_its_owners_and_nobody_else_learns_that_it_is_there(shared: Suite, held: str) -> None:
+    for user, status in (("ada", 200), ("root", 200), ("flow", 200), ("bob", 404)):
+        assert ask(shared, user, "GET", held).status_code == status, user
+    for user in ("bob", "flow"):
+        for method, status in (("PUT", 400), ("PATCH", 400), ("DELETE", 404)):
+            if (user, method) != ("flow", "DELETE"):
+                answer = ask(shared, user, method, held, data=zipped(FILES))
+                assert (answer.status_code, answer.text) == (status, "LOI does not exist."), (user, method)
+    assert requests.get(f"{shared.urls['datasets']}/{held}", timeout=60).status_code == 401
+
+
+def test_only_an_administrator_deletes_and_only_with_a_reason(
+    shared: Suite, held: str, ocfl_judge: Callable[[Path], None]
+) -> None:
+    assert ask(shared, "ada", "DELETE", held, params={"reason": "mine"}).status_code == 403
+    assert ask(shared, "root", "DELETE", held).status_code == 400
+    assert ask(shared, "ada", "GET", held).status_code == 200
+    told = ask(shared, "root", "DELETE", held, params={"reason": "consent withdrawn"})
+    assert (told.status_code, told.json()["who"]) == (200, "root")
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        gone = ask(shared, "ada", method, held, data=zipped(FILES))
+        assert gone.status_code == 410, method
+        assert (gone.json()["who"], gone.json()["reason"]) == ("root", "consent withdrawn")
+        assert gone.json()["at"].startswith("20")
+    assert ask(shared, "bob", "GET", held).status_code == 404
+    number = int(held.rpartition("/")[2])
+    assert int(ask(shared, "ada", "POST", "42.1001/ds/exp/sa/42/cwepr").text.rpartition("/")[2]) > number
+    ocfl_judge(shared.archive / "datasets")
+
+
+# ---- in process ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def safe(database: Any, tmp_path: Path) -> Safe:
+    SCHEMA.sync()
+    return Safe(Volume(tmp_path / "archive", 0), Datasafe())
+
+
+def put(safe: Safe, loi: Any, files: Any, first: bool = True) -> Any:
+    path = safe.volume.spool / uuid.uuid4().hex
+    path.write_bytes(zipped(files))
+    with path.open("rb", buffering=0) as file:
+        return safe.put(loi, file.readinto, None, Author(name="ada"), first=first)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+def test_numbers_go_on_after_deletion_and_series_are_apart(safe: Safe) -> None:
+    first, second = safe.create(SERIES, "ada"), safe.create(SERIES, "bob")
+    assert [loi.number for loi in (first, second)] == [1, 2]
+    safe.delete(second, "root", "mistake")
+    assert safe.create(SERIES, "ada").number == 3
+    assert safe.create(series("42.1002/ds/exp/sa/42/cwepr"), "ada").number == 1
+    with pytest.raises(DatasetGone) as gone:
+        safe.find(second)
+    assert gone.value.detail["reason"] == "mistake"
+    with pytest.raises(NoSuchDataset):
+        safe.find(SERIES.loi(99))
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_version_that_became_visible_as_its_process_died_is_entered_and_announced(safe: Safe) -> None:
+    loi = safe.create(SERIES, "ada")
+    put(safe, loi, FILES)
+    put(safe, loi, FILES | {"a.dat": b"two"}, first=False)
+    Dataset.update(version=0).execute()
+    orm.execute("DELETE FROM outbox")
+    Pending.insert(loi=str(loi), stage="0" * 32).execute()
+    assert safe.settle() == 1
+    assert safe.find(loi).version == 2 and not Pending.select().count()
+    told = [json.loads(body)["data"] for (body,) in orm.rows("SELECT body FROM outbox ORDER BY id")]
+    assert [(data["version"], data["files"]) for data in told] == [(1, 3), (2, 3)]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_deletion_that_was_cut_short_is_ended(safe: Safe) -> None:
+    loi = safe.create(SERIES, "ada")
+    put(safe, loi, FILES)
+    safe.delete(loi, "root", "mistake")
+    DatasetTombstone.update(settled=False).execute()
+    put_again = safe.register.path(loi.series)
+    (safe.volume.datasets / put_again).write_bytes(b"")  # as if the register had not been written yet
+    assert safe.settle() == 1 and not safe.store.exists(loi)
+    assert [entry["number"] for entry in safe.register.entries(loi.series) if "deleted" in entry] == [1]
+    assert safe.settle() == 0
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_an_upload_that_meets_a_deletion_does_not_bring_the_dataset_back(safe: Safe) -> None:
+    loi = safe.create(SERIES, "ada")
+    body = zipped(FILES)
+    sent = []
+
+    def fill(view: memoryview) -> int:
+        if sent:
+            return 0
+        safe.delete(loi, "root", "meanwhile")
+        view[: len(body)] = body
+        sent.append(True)
+        return len(body)
+
+    with pytest.raises(DatasetGone):
+        safe.put(loi, fill, len(body), Author(name="ada"), first=True)
+    assert not safe.store.exists(loi)
+
+
+def test_the_register_keeps_whole_lines_only(tmp_path: Path) -> None:
+    register = Register(tmp_path)
+    register.given(SERIES, 1, "ada", 1.0)
+    path = tmp_path / register.path(SERIES)
+    with path.open("ab") as file:
+        file.write(b"torn by a crash")
+    register.given(SERIES, 2, "bob", 2.0)
+    assert [entry["number"] for entry in register.entries(SERIES)] == [1, 2]
+    assert list(register.series()) == [SERIES] and register.damaged(SERIES) == 0
+    path.write_bytes(path.read_bytes().replace(b"bob", b"eve"))
+    assert [entry["number"] for entry in register.entries(SERIES)] == [1] and register.damaged(SERIES) == 1

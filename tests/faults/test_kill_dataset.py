@@ -1,0 +1,153 @@
+"""Killed before any lasting thing that an upload does, or out of room at any: the old version stays, or the new."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from pacifica.datasafe.dataset import DatasetStore
+from pacifica.tests.system.crash import Mortal
+from pacifica.tests.system.datasets import unzipped, zipped
+from pacifica.tests.system.suite import Suite, until
+
+SERIES = "42.1001/ds/exp/sa/42/cwepr"
+OLD = {"a.dat": b"old" * 1000, "sub/b.dat": b"same" * 100_000, "x.info": b"meta"}
+NEW = OLD | {"a.dat": b"new" * 1000, "sub/c.dat": b"more"}
+QUIET = {"PACIFICA_AUDIT_PERIOD_DAYS": "0"}  # so that the steps are an upload's alone
+ROOM = 24 << 20
+LEFT = [0, 16, 64, 128, 256, 384, 512, 640, 768, 1024, 1280]  # KiB
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    suite = Mortal(tmp_path_factory.mktemp("mortal") / "data", [], QUIET)
+    try:
+        yield suite.start()
+    finally:
+        suite.kill()
+
+
+def url_of(suite: Suite, loi: str) -> str:
+    return f"{suite.urls['datasets']}/{loi}"
+
+
+def created(suite: Suite) -> str:
+    answer = requests.post(url_of(suite, SERIES), timeout=60)
+    assert answer.status_code == 201, answer.text
+    return answer.text
+
+
+def send(suite: Suite, loi: str, method: str) -> int:
+    """Upload OLD by PUT or NEW by PATCH, without a length; return the status."""
+    body = zipped(OLD if method == "PUT" else NEW)
+    return requests.request(method, url_of(suite, loi), data=iter([body]), timeout=60).status_code
+
+
+def held(suite: Suite, loi: str) -> dict[str, bytes] | None:
+    answer = requests.get(url_of(suite, loi), timeout=60)
+    assert answer.status_code in (200, 204), answer.text
+    return unzipped(answer.content) if answer.status_code == 200 else None
+
+
+def is_settled(suite: Suite, loi: str) -> bool:
+    """Tell whether database and store agree, and nothing is left behind."""
+    (version,) = suite.query("SELECT version FROM dataset WHERE loi = ?", loi)[0]
+    listed = requests.get(f"{url_of(suite, loi)}?versions", timeout=60).json()["versions"]
+    return version == len(listed) and not suite.query("SELECT 1 FROM pending") and not staged(suite.archive)
+
+
+def staged(archive: Path) -> list[str]:
+    """Return the names of the stages that are left."""
+    return [path.name for path in (archive / "work" / "datasets").iterdir() if path.name != "locks"]
+
+
+def step_count(suite: Mortal, loi: str, method: str) -> int:
+    counter = suite.armed.with_suffix(".count")
+    counter.write_text("")
+    suite.armed.write_text("count 0")
+    assert send(suite, loi, method) == 200
+    suite.armed.unlink()
+    return len(counter.read_text().splitlines())
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_kill_at_any_step_leaves_the_old_or_the_new(mortal: Mortal, method: str) -> None:
+    before, after = (None, OLD) if method == "PUT" else (OLD, NEW)
+    loi = created(mortal)
+    if method == "PATCH":
+        send(mortal, loi, "PUT")
+    steps = step_count(mortal, loi, method)
+    assert steps > 15
+    outcomes = set()
+    for number in range(1, steps + 1, 4):
+        if mortal.is_dead:
+            mortal.start()
+        loi = created(mortal)
+        if method == "PATCH":
+            assert send(mortal, loi, "PUT") == 200
+        mortal.armed.write_text(f"event {number}")
+        with suppress(requests.exceptions.RequestException):
+            send(mortal, loi, method)
+        mortal.kill()
+        mortal.start()
+        found = held(mortal, loi)
+        assert found in (before, after), number
+        outcomes.add(found == after)
+        until(lambda loi=loi: is_settled(mortal, loi), 60, "agreement")
+        if found != after:
+            assert send(mortal, loi, method) == 200
+        assert held(mortal, loi) == after
+    assert outcomes == {True, False}
+    store = DatasetStore(mortal.archive / "datasets", mortal.archive / "work")
+    assert all(store.verify(loi).sound for loi in store.datasets())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few MiB, of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        if "CI" in os.environ:
+            pytest.fail("mounting a small file system needs CAP_SYS_ADMIN")
+        pytest.skip("mounting a small file system needs CAP_SYS_ADMIN")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_full_disk_at_any_step_leaves_the_old_and_later_takes_the_new(
+    small_disk: Path, tmp_path: Path, method: str
+) -> None:
+    environment = QUIET | {"PACIFICA_ARCHIVE_PATH": str(small_disk / "archive"), "PACIFICA_ARCHIVE_MIN_FREE_BYTES": "0"}
+    suite = Suite(tmp_path / "data", environment)
+    answers = set()
+    try:
+        suite.start()
+        for left in LEFT:
+            loi = created(suite)
+            if method == "PATCH":
+                assert send(suite, loi, "PUT") == 200
+            before = held(suite, loi)
+            ballast = small_disk / "ballast"
+            room = os.statvfs(small_disk)
+            ballast.write_bytes(bytes(max(0, room.f_bavail * room.f_frsize - left * 1024)))
+            status = send(suite, loi, method)
+            answers.add(status)
+            assert status in (200, 507), left
+            assert held(suite, loi) == (before if status == 507 else OLD if method == "PUT" else NEW), left
+            ballast.unlink()
+            if status == 507:
+                assert send(suite, loi, method) == 200
+            assert staged(small_disk / "archive") == [], left
+        assert answers == {200, 507}
+    finally:
+        suite.kill()

@@ -1,0 +1,152 @@
+"""Flow as a whole: the real suite, real programs, real files."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
+from bundles import bundle
+from suite import Suite, until
+
+PROCESSES = Path(__file__).with_name("processes")
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory):
+    suite = Suite(tmp_path_factory.mktemp("flow") / "data").start()
+    suite.register(PROCESSES)
+    yield Flow(suite)
+    suite.stop()
+
+
+class Flow:
+    def __init__(self, suite):
+        self.suite, self.url = suite, f"{suite.urls['flow']}/api"
+
+    def create(self, slug, input=None, **more):
+        answer = requests.post(f"{self.url}/data", json={"process": {"slug": slug}, "input": input or {}, **more})
+        assert answer.status_code == 201, answer.text
+        return answer.json()["id"]
+
+    def get(self, id, part=""):
+        answer = requests.get(f"{self.url}/data/{id}{part}")
+        assert answer.status_code == 200, answer.text
+        return answer.json() if part != "/stdout" else answer.text
+
+    def ended(self, id, seconds=30.0):
+        return until(lambda: (data := self.get(id))["status"] in ("OK", "ER") and data, seconds, f"the end of {id}")
+
+
+def test_a_chain_passes_files_from_run_to_run_and_archives_each(flow):
+    first = flow.create("number", {"value": 41})
+    second = flow.create("increment", {"source": first})
+    data = flow.ended(second)
+    assert (data["status"], data["process_error"]) == ("OK", [])
+    assert data["output"]["value"] == 42
+    assert data["output"]["text"]["file"] == "number.txt"
+    (kept,) = flow.get(second, "/files")
+    assert flow.suite.content(kept["file_id"]) == b"42\n"
+    assert kept["sha256"] == hashlib.sha256(b"42\n").hexdigest()
+    assert flow.get(first)["name"] == "number 41"
+    assert [parent["id"] for parent in flow.get(second, "/parents")] == [first]
+    assert [child["id"] for child in flow.get(first, "/children")] == [second]
+    assert "re-save-file text number.txt" in flow.get(second, "/stdout")
+
+
+def test_a_failure_ends_what_depends_on_it_and_a_restart_tries_again(flow):
+    failed = flow.create("fail")
+    child = flow.create("increment", {"source": failed})
+    assert flow.ended(failed)["process_error"] == ["It went wrong"]
+    data = flow.ended(child)
+    assert (data["status"], data["process_rc"]) == ("ER", 1)
+    assert data["process_error"] == ["One or more inputs have status ERROR"]
+    assert requests.post(f"{flow.url}/data/{child}/restart").status_code == 409
+    answer = requests.post(f"{flow.url}/data/{failed}/restart")
+    assert sorted(answer.json()["restarted"]) == [failed, child]
+    assert flow.ended(failed)["attempt"] == 2
+    assert flow.ended(child)["status"] == "ER"
+
+
+def test_a_workflow_follows_its_steps(flow):
+    source = flow.create("number", {"value": 1})
+    workflow = flow.create("twice", {"source": source})
+    data = flow.ended(workflow)
+    assert (data["status"], data["process_progress"], data["process_error"]) == ("OK", 100, [])
+    assert [flow.get(step)["output"]["value"] for step in data["output"]["steps"]] == [2, 3]
+    broken = flow.ended(flow.create("twice", {"source": flow.create("fail")}))
+    assert broken["status"] == "ER"
+
+
+def test_a_running_program_is_cancelled(flow):
+    waiting = flow.create("wait")
+    until(lambda: "begun" in flow.get(waiting, "/stdout"), what="the program's first line")
+    assert requests.post(f"{flow.url}/data/{waiting}/cancel", json={}).json() == {"cancelled": [waiting]}
+    data = flow.ended(waiting, 10)
+    assert (data["status"], data["process_error"]) == ("ER", ["Processing was cancelled."])
+
+
+def test_an_archived_file_is_an_input(flow):
+    content = b"some instrument wrote this" * 1000
+    job = flow.suite.finished(flow.suite.upload(bundle({"a.dat": content}))["job_id"])
+    (file,) = flow.suite.files(job["job_id"])
+    given = {"file": {"file": "a.dat", "file_temp": f"archive:{file['_id']}"}}
+    data = flow.ended(flow.create("sum", given))
+    assert data["process_error"] == []
+    assert data["output"] == {"sha256": hashlib.sha256(content).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        ({"process": {"slug": "nothing"}}, 404),
+        ({"process": 3}, 400),
+        ({"process": {"slug": "number"}, "input": {"value": "x"}}, 400),
+        ({"process": {"slug": "number"}, "input": {"other": 1}}, 400),
+        ({"process": {"slug": "increment"}, "input": {"source": 10**6}}, 400),
+        ({"process": {"slug": "sum"}, "input": {"file": {"file": "x", "file_temp": "/etc/shadow"}}}, 400),
+        ({"process": {"slug": "sum"}, "input": {"file": {"file": "x", "file_temp": "archive:999999"}}}, 404),
+        ({"process": {"slug": "number"}, "resources": {"cores": True}}, 400),
+        ({"process": {"slug": "number"}, "unknown": 1}, 400),
+        ([], 400),
+    ],
+)
+def test_a_bad_request_is_refused_and_stores_nothing(flow, document, status):
+    before = len(requests.get(f"{flow.url}/data?fields=id").json())
+    answer = requests.post(f"{flow.url}/data", json=document)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["traceback"] == ""
+    assert len(requests.get(f"{flow.url}/data?fields=id").json()) == before
+
+
+def test_lists_are_filtered_ordered_cut_and_projected(flow):
+    ids = [flow.create("number", {"value": number}, name=f"item {number}", tags=["t"]) for number in (7, 8, 9)]
+    listed = requests.get(f"{flow.url}/data?name__startswith=item&ordering=-id&limit=2&fields=id,process__slug").json()
+    assert listed == [{"id": id, "process": {"slug": "number"}} for id in sorted(ids, reverse=True)[:2]]
+    exact = requests.get(f"{flow.url}/data?type__exact=data:number:&fields=type").json()
+    assert len(exact) >= 3
+    assert all(row == {"type": "data:number:"} for row in exact)
+    refused = requests.get(f"{flow.url}/data?nonsense=1")
+    assert refused.status_code == 400
+    assert "nonsense" in refused.json()["message"]
+    slugs = {row["slug"] for row in requests.get(f"{flow.url}/process").json()}
+    assert {"number", "increment", "twice"} <= slugs
+
+
+def test_a_killed_suite_ends_what_it_had_begun(tmp_path):
+    suite = Suite(tmp_path / "data").start()
+    suite.register(PROCESSES)
+    flow = Flow(suite)
+    number = flow.create("number", {"value": 5})
+    chain = [number]
+    for _ in range(10):
+        chain.append(flow.create("increment", {"source": chain[-1]}))
+    suite.kill()
+    flow = Flow(suite.start())
+    assert flow.ended(chain[-1])["output"]["value"] == 15
+    assert [flow.get(id)["status"] for id in chain] == ["OK"] * 11
+    files = [file["file_id"] for id in chain for file in flow.get(id, "/files")]
+    assert len(files) == len(set(files)) == 11
+    suite.stop()

@@ -1,0 +1,194 @@
+"""A job under hypothesis: messages come twice, in any order or never, workers die between any two steps.
+
+Whatever happens, each job ends with one set of files and one transaction.
+"""
+
+import io
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from pacifica.common import lease, orm, worker
+from pacifica.common.config import Worker
+from pacifica.common.errors import IllegalMove, NotClaimed
+from pacifica.common.ledger import ArchivedFile
+from pacifica.common.volume import Volume
+from pacifica.ingest import archiving, reaper, upload
+from pacifica.ingest.config import Settings
+from pacifica.ingest.orm import SCHEMA, Job, State
+from pacifica.tests.system.bundles import bundle
+
+CONTENTS = {"a": b"alpha", "run/b": bytes(range(256)) * 9, "empty": b""}
+ATTEMPTS = Worker(lease_seconds=60.0, max_attempts=1000, retry_seconds=0.0)
+OPEN = (State.RECEIVING, State.RECEIVED, State.VERIFIED, State.ARCHIVING)
+
+# The steps of a worker, each of which it may die before or after.
+STEPS = [
+    (Job, "move"), (Job, "step"), (Job, "heed"), (archiving, "check"), (archiving.ledger, "allocate"),
+    (archiving.ledger, "begin_pack"), (archiving.Sidecar, "write"), (archiving, "keep"),
+    (archiving.ledger, "add_files"), (archiving.ledger, "publish"), (archiving, "record"),
+    (archiving, "announce_archived"), (archiving.Spooled, "discard"),
+]  # fmt: skip
+
+
+class Death(BaseException):
+    """The worker was killed here: nothing catches it, and its lease stays."""
+
+
+class Arrived:
+    """A request's body that is there already."""
+
+    def __init__(self, content):
+        self.length = len(content)
+        self._rest = io.BytesIO(content)
+
+    def readinto(self, view):
+        return self._rest.readinto(view)
+
+
+class Mortal:
+    """Dies before or after the n-th of the calls to STEPS."""
+
+    def __init__(self, fatal, after):
+        self.fatal, self.after, self.calls = fatal, after, 0
+
+    def around(self, function):
+        def step(*args, **kwargs):
+            self.calls += 1
+            mine = self.calls == self.fatal
+            if mine and not self.after:
+                raise Death
+            result = function(*args, **kwargs)
+            if mine:
+                raise Death
+            return result
+
+        return step
+
+
+class Jobs(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.volume = Volume(Path(self.folder.name) / "archive", 0)
+        self.settings = Settings()
+        self.messages, self.cancelled = [], set()
+        for table in ("job", "statechange", "outbox", "pack", "archivedfile", '"transaction"', "counter"):
+            orm.execute(f"DELETE FROM {table}")
+
+    def teardown(self):
+        self.time_passes()
+        for job in list(Job.select().where(Job.state.in_(OPEN))):
+            self.run(job.id, job.attempt, 0, False)
+        assert not list(Job.select().where(Job.state.in_(OPEN)))
+        while reaper.clear_spool(self.volume, 7.0):
+            pass
+        for job in Job.select():
+            assert (job.state == State.CANCELLED) <= (job.id in self.cancelled)
+            archived = job.state == State.ARCHIVED
+            names = {f"{file.subdir}/{file.name}".lstrip("/") for file in self.files(job)}
+            assert names == (set(CONTENTS) if archived else set())
+            assert orm.rows('SELECT count(*) FROM "transaction" WHERE id = ?', job.id) == [(int(archived),)]
+            assert orm.rows("SELECT count(*) FROM pack WHERE job = ?", job.id) == [(int(archived),)]
+        assert list(self.volume.spool.iterdir()) == []
+        self.folder.cleanup()
+
+    def files(self, job):
+        return list(ArchivedFile.select().where(ArchivedFile.transaction == job.id))
+
+    def run(self, id, attempt, fatal, after):
+        """Let a worker hear a message, and die at its ``fatal``-th step if there is one."""
+        mortal = Mortal(fatal, after)
+        with ExitStack() as patched:
+            for owner, name in STEPS:
+                patched.enter_context(mock.patch.object(owner, name, mortal.around(getattr(owner, name))))
+            patched.enter_context(mock.patch.object(lease, "release", self._released(mortal)))
+            try:
+                with worker.working(Job, id, attempt, ATTEMPTS) as job:
+                    archiving.archive(job, self.volume, self.settings)
+            except (Death, NotClaimed):
+                return
+
+    def _released(self, mortal):
+        real = lease.release
+
+        def release(*args):
+            if not mortal.fatal or mortal.calls < mortal.fatal:  # the dead give nothing back
+                real(*args)
+
+        return release
+
+    @rule()
+    def post(self):
+        job = upload.take(Arrived(bundle(CONTENTS)), "ann", self.volume, self.settings.ingest)
+        self.messages.append((job.id, job.attempt))
+
+    @rule(data=st.data(), fatal=st.integers(1, 22), after=st.booleans())
+    def deliver_to_one_that_dies(self, data, fatal, after):
+        """Call a worker that is killed at a step."""
+        if waiting := list(Job.select(Job.id, Job.attempt).where(Job.state.in_(OPEN)).tuples()):
+            self.time_passes()
+            self.run(*data.draw(st.sampled_from(waiting)), fatal, after)
+
+    @rule(data=st.data())
+    def deliver(self, data):
+        """Deliver any message again, however old."""
+        if self.messages:
+            self.run(*data.draw(st.sampled_from(self.messages)), 0, False)
+
+    @rule(data=st.data())
+    def lose(self, data):
+        if self.messages:
+            self.messages.remove(data.draw(st.sampled_from(self.messages)))
+
+    @rule()
+    def ring_again(self):
+        self.messages += list(Job.select(Job.id, Job.attempt).where(Job.state.in_(OPEN)).tuples())
+
+    @rule()
+    def time_passes(self):
+        orm.execute("UPDATE job SET lease_until = 1 WHERE lease_until IS NOT NULL")
+        orm.execute("UPDATE job SET not_before = 0")
+
+    @rule()
+    def reap(self):
+        reaper.clear_spool(self.volume, 7.0)
+
+    @rule(data=st.data())
+    def cancel(self, data):
+        if jobs := list(Job.select()):
+            job = data.draw(st.sampled_from(jobs))
+            self.cancelled.add(job.id)
+            try:
+                job.ask_cancel("bob")
+            except IllegalMove:
+                assert job.state in Job.FINAL
+
+    @invariant()
+    def files_are_seen_all_at_once(self):
+        for id, state in Job.select(Job.id, Job.state).tuples():
+            seen = orm.rows("SELECT count(*) FROM pack WHERE job = ? AND published", id)[0][0]
+            assert seen == (1 if state == State.ARCHIVED else 0)
+            assert orm.rows('SELECT count(*) FROM "transaction" WHERE id = ?', id)[0][0] == seen
+
+
+def test_whatever_happens_to_messages_and_workers_a_job_is_archived_once_or_not_at_all(sqlite):
+    SCHEMA.sync()
+    threads = threading.active_count()  # other tests of this process may have left some
+    run_state_machine_as_test(
+        Jobs,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+    assert threading.active_count() < threads + 10

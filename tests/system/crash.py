@@ -1,0 +1,151 @@
+"""A suite that dies where it is told to and is started again; and what has to hold afterwards."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from pacifica.tests.system.bundles import bundle
+from pacifica.tests.system.scaled import Scaled
+from pacifica.tests.system.suite import Suite, until
+
+CONTENTS = {"a": b"alpha", "run/b": bytes(range(256)) * 64, "run/empty": b"", "z": b"omega" * 300}
+OPEN = ("RECEIVING", "RECEIVED", "VERIFIED", "ARCHIVING")
+QUICK = {
+    "PACIFICA_WORKER_LEASE_SECONDS": "0.5",
+    "PACIFICA_WORKER_SWEEP_SECONDS": "0.05",
+    "PACIFICA_INGEST_IDLE_SECONDS": "1",
+    "PACIFICA_SERVER_BODY_TIMEOUT": "30",
+}
+
+
+class Inspected(Suite):
+    """A suite of which nothing may be left over, whatever was done to it."""
+
+    def newest_job(self) -> int:
+        """Return the id of the job that was begun last, 0 when there is none."""
+        return int(self.query("SELECT coalesce(max(id), 0) FROM job")[0][0])
+
+    def settled(self, after: int = 0, contents: dict[str, bytes] | None = None) -> None:
+        """Wait until every job has ended, and see that each did exactly once in effect, and that nothing else is left.
+
+        Jobs with an id beyond ``after`` are looked at closely; they are taken to hold ``contents``.
+        """
+        contents = CONTENTS if contents is None else contents
+        marks = ", ".join("?" * len(OPEN))
+        until(lambda: not self.query(f"SELECT 1 FROM job WHERE state IN ({marks})", *OPEN), 60, "the end of every job")
+        for job, state in self.query("SELECT id, state FROM job WHERE id > ?", after):
+            log = self.log_of(job)
+            assert log.count(state) == 1, log
+            assert log[-1] == state, log
+            assert ("RECEIVED" in log) == (state == "ARCHIVED"), log
+            if state == "ARCHIVED":
+                assert log == ["RECEIVING", "RECEIVED", "VERIFIED", "ARCHIVING", "ARCHIVED"]
+            self._is_archived(job, contents) if state == "ARCHIVED" else self._is_absent(job)
+        until(lambda: not self.spooled(), 60, f"an empty spool instead of {self.spooled()}")
+        assert self.packs() == sorted(name for (name,) in self.query("SELECT name FROM pack"))
+        assert not self.query("SELECT 1 FROM pack WHERE NOT published")
+        ids = [id for (id,) in self.query("SELECT id FROM archivedfile")]
+        assert len(set(ids)) == len(ids)
+        until(lambda: not self.query("SELECT 1 FROM outbox"), 30, "an empty outbox")
+
+    def _is_archived(self, job: int, contents: dict[str, bytes]) -> None:
+        files = self.files(job)
+        assert {f"{file['subdir']}/{file['name']}".lstrip("/"): self.content(file["_id"]) for file in files} == contents
+        assert self.query('SELECT count(*) FROM archivedfile WHERE "transaction" = ?', job) == [(len(contents),)]
+        assert self.query('SELECT count(*) FROM "transaction" WHERE id = ?', job) == [(1,)]
+        assert self.query("SELECT count(*) FROM pack WHERE job = ?", job) == [(1,)]
+
+    def _is_absent(self, job: int) -> None:
+        assert self.files(job) == []
+        for table, column in (("archivedfile", '"transaction"'), ('"transaction"', "id"), ("pack", "job")):
+            rows: list[Any] = self.query(f"SELECT 1 FROM {table} WHERE {column} = ?", job)
+            assert not rows, table
+
+
+class Mortal(Inspected):
+    """A suite with failpoints around ``calls``; ``armed`` is what they look into (see ``failpoint``)."""
+
+    def __init__(self, data: Path, calls: list[str], environment: dict[str, str] | None = None) -> None:
+        super().__init__(data, QUICK | (environment or {}))
+        self.armed = data.parent / "armed"
+        self.code = (
+            f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import failpoint; from pathlib import Path; "
+            f"failpoint.install(Path({str(self.armed)!r}), {calls!r}); "
+            "from pacifica.common.sweeper import Leadership; Leadership.__init__.__defaults__ = (0.5,); "
+            "from pacifica.ingest import upload; upload.RING_SECONDS = 0.5; "
+            "from pacifica.common.cli import main; sys.exit(main())"
+        )
+
+    def start(self, code: str = "", armed: str = "") -> "Mortal":
+        """Start it, armed with nothing or with the step ``armed``."""
+        self.armed.unlink(missing_ok=True)
+        if armed:
+            self.armed.write_text(armed)
+        super().start(code or self.code)
+        return self
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        return self.process is None or self.process.poll() is not None
+
+    def dies(self, step: str, patient: bool = True) -> int | None:
+        """Arm ``step``, upload, and wait for death; return the job's id, if the client was answered one.
+
+        Not ``patient``: return also when the job ends without it.
+        """
+        self.armed.write_text(step)
+        answered = None
+        with suppress(
+            requests.ConnectionError, requests.exceptions.ChunkedEncodingError
+        ):  # dead before it could answer
+            answered = int(self.upload(bundle(CONTENTS))["job_id"])
+        if answered is not None and not patient:
+            job = answered
+            gone = "SELECT 1 FROM job WHERE id = ? AND state = 'ARCHIVED' AND spool IS NULL"
+            until(lambda: self.is_dead or self.query(gone, job), 60, f"death at {step}, or the job's end")
+            if not self.is_dead:
+                return answered
+        self.died(step)
+        return answered
+
+    def died(self, step: str) -> None:
+        """Wait until it died at ``step``."""
+        until(lambda: self.is_dead, 30, f"death at {step}")
+        assert self.stop() == 137
+
+
+class MortalScaled(Scaled, Inspected):
+    """The scaled deployment with the same failpoints in ingest's web processes and in its worker's children."""
+
+    def __init__(self, data: Path, database: str, broker: str, calls: list[str]) -> None:
+        super().__init__(data, database, broker, QUICK)
+        self.armed = data.parent / "armed"
+        site = data.parent / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(
+            f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import failpoint; from pathlib import Path\n"
+            f"failpoint.install(Path({str(self.armed)!r}), {calls!r})\n"
+            "from pacifica.common.sweeper import Leadership; Leadership.__init__.__defaults__ = (0.5,)\n"
+            "from pacifica.ingest import upload; upload.RING_SECONDS = 0.5\n"
+        )
+        self.environment["PYTHONPATH"] = str(site)
+
+    def dies(self, step: str, main: bool = False) -> int | None:
+        """Arm ``step``, upload, wait for the death of who does it, and bring back what does not come by itself.
+
+        Returns the job's id, if the client was answered one.  ``main``: the worker's main process dies as well.
+        """
+        parent = self.armed.with_name("armed.parent")
+        parent.touch() if main else parent.unlink(missing_ok=True)
+        self.armed.write_text(step)
+        answered = None
+        with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            answered = int(self.upload(bundle(CONTENTS))["job_id"])
+        until(lambda: self.armed.read_text().startswith("done"), 30, f"death at {step}")
+        if main:
+            until(lambda: self.workers["ingest"].poll() is not None, 30, "the death of the main process")
+        self.restart()
+        return answered

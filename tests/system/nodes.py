@@ -1,0 +1,267 @@
+"""Private servers for tests: a PostgreSQL and a RabbitMQ node on free loopback ports, with folders of their own.
+
+They can be stopped, killed and frozen, which is what the fault tests are for.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import amqp
+import psycopg
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str = "the condition") -> None:
+    """Poll ``condition`` until it is true; AssertionError after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true in {seconds} s"
+        time.sleep(0.02)
+
+
+class Node:
+    """A server in a temp folder; ``root`` runs it as ``user``, since some servers refuse root."""
+
+    user: str
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"pacifica-{type(self).__name__.lower()}-", dir="/tmp"))
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, self.user)
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        raise NotImplementedError
+
+    def start(self) -> "Node":
+        """Start the server and return when it answers."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End the server in an orderly way."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        self._signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+
+    def freeze(self) -> None:
+        """Let the server stand still: connections stay up, nobody answers."""
+        self._signal(signal.SIGSTOP)
+        assert self.process is not None
+        pids = descendants(self.process.pid)
+        wait_until(lambda: all(_stands(pid) for pid in pids), what="the standstill of every thread")
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        self._signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """End the server for good and delete its folder."""
+        if self.process is not None and self.process.poll() is None:
+            self.thaw()
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, command: Iterable[str | Path], **environment: str) -> None:
+        subprocess.run(self._as_user(command), check=True, capture_output=True, env=os.environ | environment, cwd="/")
+
+    def _spawn(self, command: Iterable[str | Path], **environment: str) -> None:
+        with (self.folder / "output.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._as_user(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                env=os.environ | environment, cwd="/", start_new_session=True,
+            )  # fmt: skip
+
+    def _as_user(self, command: Iterable[str | Path]) -> list[str]:
+        prefix = ["runuser", "-u", self.user, "--"] if os.geteuid() == 0 else []
+        return [*prefix, *map(str, command)]
+
+    def _signal(self, number: int) -> None:
+        # The session that it was started in, and what has left that session since: all that names its folder.
+        assert self.process is not None
+        for pid in descendants(self.process.pid):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+class PostgresNode(Node):
+    """A PostgreSQL server, without fsync unless ``durable``; ``create_database`` gives a fresh database."""
+
+    user = "postgres"
+
+    def __init__(self, durable: bool = False) -> None:
+        super().__init__()
+        self.durable = durable
+        self.programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+        data = self.folder / "data"
+        self._run([self.programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8",
+                   "--locale=C.UTF-8"])  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """The maintenance database."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> "PostgresNode":
+        """Start the server and return when it answers."""
+        options = {
+            "port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.folder),
+            "fsync": "off", "full_page_writes": "off", "max_connections": "60",
+        }  # fmt: skip
+        if self.durable:
+            options |= {"fsync": "on", "full_page_writes": "on"}
+        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        self._spawn([self.programs / "postgres", "-D", self.folder / "data", *words])
+        wait_until(self._answers, 30, "an answer of PostgreSQL")
+        return self
+
+    def stop(self, mode: str = "fast") -> None:
+        """End the server; ``immediate`` is the crash that clients see."""
+        self._run([self.programs / "pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop"])
+        assert self.process is not None
+        self.process.wait()
+
+    def create_database(self, template: str | None = None) -> str:
+        """Create a database, empty or a copy of the one at the URL ``template``, and return its URL."""
+        name = f"t{secrets.token_hex(8)}"
+        like = f' TEMPLATE "{template.rpartition("/")[2]}"' if template else ""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"{like}')
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def drop_database(self, url: str) -> None:
+        """Drop a database that ``create_database`` made, whoever is still connected."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{url.rpartition("/")[2]}" WITH (FORCE)')
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class RabbitNode(Node):
+    """A RabbitMQ node without plugins.  Erlang's epmd, which it may start, is shared and stays."""
+
+    user = "rabbitmq"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = f"t{secrets.token_hex(6)}@localhost"
+        plugins = self.folder / "enabled_plugins"
+        plugins.write_text("[].\n")
+        configuration = self.folder / "rabbitmq.conf"
+        configuration.write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\n")
+        self.environment = {
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "RABBITMQ_CONFIG_FILE": str(configuration),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "HOME": str(self.folder),
+        }
+        for path in (plugins, configuration):
+            path.chmod(0o644)
+
+    @property
+    def url(self) -> str:
+        """The default vhost, as guest."""
+        return f"pyamqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self) -> "RabbitNode":
+        """Start the node and return when it answers."""
+        self._spawn([_program("rabbitmq-server")], **self.environment)
+        wait_until(self._answers, 180, "an answer of RabbitMQ")
+        return self
+
+    def create_vhost(self) -> str:
+        """Create a vhost, which is a broker of its own to those who use it, and return its URL."""
+        name = f"t{secrets.token_hex(8)}"
+        allow = ", ".join(f'<<"{word}">>' for word in ("guest", name, ".*", ".*", ".*", "tests"))
+        code = f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions({allow}).'
+        self._run([_program("rabbitmqctl"), "--quiet", "--node", self.name, "eval", code], **self.environment)
+        return f"pyamqp://guest:guest@127.0.0.1:{self.port}/{name}"
+
+    def stop(self) -> None:
+        """End the node in an orderly way."""
+        assert self.process is not None
+        for pid in descendants(self.process.pid):
+            if _command(pid).startswith("beam"):
+                os.kill(pid, signal.SIGTERM)
+        self.process.wait(60)
+
+    def _answers(self) -> bool:
+        try:
+            with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=2):
+                return True
+        except (OSError, amqp.AMQPError):
+            return False
+
+
+def _program(name: str) -> str:
+    # Debian's wrapper runs its server as the user rabbitmq only; the program below it runs as anybody.
+    behind = Path("/usr/lib/rabbitmq/bin") / name
+    return str(behind) if behind.exists() else name
+
+
+def descendants(root: int) -> list[int]:
+    """Return ``root`` and every process below it, children first."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found, queue = [], [root]
+    while queue:
+        pid = queue.pop()
+        found.append(pid)
+        queue += children.get(pid, [])
+    return found[::-1]
+
+
+def _stands(pid: int) -> bool:
+    """Tell whether every thread of ``pid`` is stopped, or gone: a signal takes its time on a busy machine."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        states = [(thread / "stat").read_text().rpartition(")")[2].split()[0] for thread in threads]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return all(state in "TtZX" for state in states)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,81 @@
+"""``pacifica-ingest-cmd job`` and ``retry`` beside the running suite, with Pacifica's flags in both spellings."""
+
+import json
+from pathlib import Path
+
+import pytest
+import requests
+
+from pacifica.tests.system.bundles import TRANSACTION, bundle, entry
+from pacifica.tests.system.suite import Suite, until
+
+GOOD = bundle({"x": b"as it should be", "y": b"and this"})
+
+
+@pytest.fixture
+def suite(own_suite: Suite) -> Suite:
+    return own_suite.start()
+
+
+def failed(suite: Suite) -> int:
+    """Return the id of a job that failed by its client's fault, of which nothing is left."""
+    lying = bundle({"x": b"x"}, [*TRANSACTION, entry("x", b"x", hashsum="0" * 40)])
+    job = suite.finished(suite.upload(lying)["job_id"])
+    assert job["state"] == "FAILED"
+    until(lambda: not suite.spooled(), 30, "an empty spool")
+    return int(job["job_id"])
+
+
+def test_a_failed_job_is_run_again_with_a_bundle_of_the_administrators(suite: Suite, tmp_path: Path) -> None:
+    job, path = failed(suite), tmp_path / "mended.tar"
+    path.write_bytes(GOOD)
+    assert "--path" in suite.command("ingest", "retry", "--job_id", job, code=1).stderr
+    assert "absent.tar" in suite.command("ingest", "retry", "--job-id", job, "--path", "absent.tar", code=1).stderr
+    shown = json.loads(
+        suite.command("ingest", "retry", "--job-id", job, "--path", path, "--username", "somebody").stdout
+    )
+    assert (shown["job_id"], shown["state"], shown["complete"], shown["exception"]) == (job, "OK", True, "")
+    assert suite.state(job) == shown
+    assert {file["name"]: suite.content(file["_id"]) for file in suite.files(job)} == {
+        "x": b"as it should be",
+        "y": b"and this",
+    }
+    assert suite.query("SELECT source, target FROM statechange WHERE row = ? AND who = 'somebody'", str(job)) == [
+        ("FAILED", "RECEIVED")
+    ]
+    assert path.read_bytes() == GOOD
+    until(lambda: not suite.spooled(), 30, "an empty spool")
+    assert len(suite.packs()) == 1
+    assert suite.command("ingest", "retry", "--job-id", job, code=1).stderr  # it is not FAILED any more
+
+
+def test_a_retry_of_a_bundle_that_is_bad_again_fails_again(suite: Suite, tmp_path: Path) -> None:
+    job, path = failed(suite), tmp_path / "bad.tar"
+    path.write_bytes(GOOD[:1000])
+    shown = json.loads(suite.command("ingest", "retry", "--job_id", job, "--path", path, code=1).stdout)
+    assert (shown["state"], shown["complete"]) == ("FAILED", True)
+    assert "[truncated]" in shown["exception"] or "[size_beyond_body]" in shown["exception"]
+    until(lambda: not suite.spooled(), 30, "an empty spool")
+    assert suite.packs() == []
+
+
+def test_what_clients_see_of_a_job_can_be_overwritten(suite: Suite) -> None:
+    job = suite.finished(suite.upload(GOOD)["job_id"])["job_id"]
+    words = ["--task", "ingest files", "--task_percent", "12.5", "--exception", "looked at by hand"]
+    shown = json.loads(suite.command("ingest", "job", "--job_id", job, *words).stdout)
+    assert (shown["task"], shown["task_percent"], shown["state"]) == ("ingest files", "12.50000", "OK")
+    state = requests.get(f"{suite.urls['ingest']}/get_state", {"job_id": job}, timeout=10).json()
+    assert (state["task_percent"], state["exception"]) == ("12.50000", "looked at by hand")
+    again = json.loads(suite.command("ingest", "job", "--job-id", job, "--task-percent", "99").stdout)
+    assert again["task_percent"] == "99.00000"
+    for words in (["--state", "FAILED"], ["--state", "RECEIVED"]):  # archived is archived
+        assert suite.command("ingest", "job", "--job-id", job, *words, code=1).stderr
+    assert suite.content(suite.files(job)[0]["_id"]) == b"as it should be"
+
+
+def test_a_job_that_is_not_there_is_told(suite: Suite) -> None:
+    for command in ("job", "retry"):
+        said = suite.command("ingest", command, "--job-id", 999, code=1).stderr
+        assert "999" in said
+        assert "Traceback" not in said
+    assert suite.command("ingest", "dbchk", "--equal").returncode == 0

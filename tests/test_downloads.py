@@ -1,0 +1,144 @@
+"""Downloads as people do them: every command of docs/cartd.md, and connections that break, in both deployments."""
+
+import hashlib
+import os
+import random
+import re
+import socket
+import subprocess
+import tarfile
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from pacifica.tests.system.bundles import bundle
+from pacifica.tests.system.suite import Suite, wanted
+
+CHAPTER = Path(__file__).parents[1] / "docs" / "cartd.md"
+NOISE = random.Random(5).randbytes(1 << 20)
+FILES = {
+    "a.txt": b"alpha",
+    "sub/b.dat": NOISE * 3,
+    "sub/leer": b"",
+    "größe/дані €.txt": b"names",
+    "long/" + "/".join(["n" * 60] * 5) + "/file": b"beyond ustar",
+    "p" * 101: b"one byte too long for the name field",
+    **{f"many/{number:03}": NOISE[number * 100 : number * 100 + number] for number in range(300)},
+}
+
+
+@pytest.fixture(scope="module")
+def files(deployment: Suite) -> list[dict[str, Any]]:
+    """The files of one archived bundle."""
+    job = deployment.upload(bundle(FILES))
+    assert deployment.finished(job["job_id"], 60)["state"] == "OK"
+    return deployment.files(job["job_id"])
+
+
+@pytest.fixture(scope="module")
+def cart(deployment: Suite, files: list[dict[str, Any]]) -> str:
+    """The URL of a cart that holds them."""
+    return deployment.cart(deployment.fill_cart(wanted(files)))
+
+
+def test_every_command_of_the_chapter_does_what_it_says(
+    deployment: Suite, files: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    text = CHAPTER.read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == len(re.findall(r"^```sh$", text, re.MULTILINE)) >= 10
+    selection = requests.Request("POST", "http://x", json={"fileids": wanted(files)}).prepare().body
+    (tmp_path / "selection.json").write_bytes(selection)  # type: ignore[arg-type]
+    known = os.environ | {"cartd": deployment.urls["cartd"], "uid": str(uuid.uuid4()), "LC_ALL": "C.UTF-8"}
+    said = ""
+    for block in blocks:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=known, capture_output=True, timeout=60
+        )
+        assert (done.returncode, done.stderr.decode()) == (0, ""), block
+        said += done.stdout.decode()
+    assert "X-Pacifica-Status: ready" in said
+    assert "Cart Deleted Successfully" in said
+    for folder in ("run", "piped/run", "with-bsdtar/run", "with-7z/run"):
+        found = {
+            str(path.relative_to(tmp_path / folder)): path.read_bytes()
+            for path in (tmp_path / folder).rglob("*")
+            if path.is_file()
+        }
+        assert found == FILES, folder
+
+
+def test_every_reader_of_tar_reads_it_without_a_word(cart: str, tmp_path: Path) -> None:
+    (tmp_path / "run.tar").write_bytes(requests.get(f"{cart}?filename=run.tar", timeout=30).content)
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}
+    for command in (["tar", "-tf"], ["bsdtar", "-tf"], ["7z", "t"]):
+        done = subprocess.run([*command, "run.tar"], cwd=tmp_path, env=environment, capture_output=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, b""), command
+        assert b"WARN" not in done.stdout.upper(), command
+    with tarfile.open(tmp_path / "run.tar", "r|") as tar:
+        assert [member.name for member in tar] == [f"run/{path}" for path in FILES]
+
+
+def test_fifty_breaks_at_random_offsets_and_fifty_resumptions_give_the_same_bytes(cart: str) -> None:
+    whole = requests.get(f"{cart}?filename=run.tar", timeout=30)
+    tag, size = whole.headers["ETag"], len(whole.content)
+    place, chance = urlsplit(cart), random.Random(8)
+    got = b""
+    stops = sorted(chance.randrange(1, size) for _ in range(50))
+    for stop in stops:
+        if stop == len(got):
+            continue
+        with socket.create_connection((place.hostname, place.port), 30) as connection:  # type: ignore[arg-type]
+            request = f"GET {place.path}?filename=run.tar HTTP/1.1\r\nHost: {place.netloc}\r\nIf-Range: {tag}\r\n"
+            connection.sendall(f"{request}Range: bytes={len(got)}-\r\n\r\n".encode())
+            reader = connection.makefile("rb")
+            assert b" 206 " in reader.readline()
+            while reader.readline().strip():
+                pass
+            part = reader.read(stop - len(got))
+            got += part  # and the connection breaks here, with the answer under way
+            reader.close()
+    rest = requests.get(
+        f"{cart}?filename=run.tar", headers={"Range": f"bytes={len(got)}-", "If-Range": tag}, timeout=30
+    )
+    assert rest.status_code == 206
+    assert hashlib.sha256(got + rest.content).digest() == hashlib.sha256(whole.content).digest()
+
+
+def test_a_part_of_another_cart_is_never_put_behind_a_part_of_this_one(
+    deployment: Suite, files: list[dict[str, Any]], cart: str
+) -> None:
+    other = deployment.cart(deployment.fill_cart(wanted(files[1:])))
+    tag = requests.get(f"{cart}?filename=run.tar", headers={"Range": "bytes=0-0"}, timeout=30).headers["ETag"]
+    answer = requests.get(f"{other}?filename=run.tar", headers={"Range": "bytes=1000-", "If-Range": tag}, timeout=30)
+    assert answer.status_code == 200
+    assert answer.headers["ETag"] != tag
+
+
+def test_the_wrong_range_of_a_complete_download_ends_curl_and_wget_well(cart: str, tmp_path: Path) -> None:
+    whole = requests.get(f"{cart}?filename=run.tar", timeout=30).content
+    target = tmp_path / "run.tar"
+    for command in (["wget", "-q", "-c", "-O", target], ["curl", "-sS", "-C", "-", "-o", target]):
+        target.write_bytes(whole)
+        done = subprocess.run([*command, f"{cart}?filename=run.tar"], capture_output=True, timeout=30)
+        assert done.returncode == 0, (command, done.stderr)
+        assert target.read_bytes() == whole
+
+
+def test_wget_takes_the_name_from_us(cart: str, tmp_path: Path) -> None:
+    command = ["wget", "-q", "--content-disposition", f"{cart}?filename=named.tar"]
+    assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["named.tar"]
+
+
+def test_many_downloads_at_once_are_all_the_same(cart: str) -> None:
+    def digest(number: int) -> str:
+        return hashlib.sha256(requests.get(f"{cart}?filename=run.tar", timeout=60).content).hexdigest()
+
+    with ThreadPoolExecutor(12) as pool:
+        assert len(set(pool.map(digest, range(24)))) == 1
