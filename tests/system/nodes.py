@@ -128,7 +128,7 @@ class PostgresNode(Node):
         """Start the server and return when it answers."""
         options = {
             "port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.folder),
-            "fsync": "off", "full_page_writes": "off", "max_connections": "60",
+            "fsync": "off", "full_page_writes": "off", "max_connections": "400",
         }  # fmt: skip
         if self.durable:
             options |= {"fsync": "on", "full_page_writes": "on"}

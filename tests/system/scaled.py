@@ -167,14 +167,9 @@ class Scaled(Suite):
                 return False
 
         try:
-            until(answers, START_SECONDS / 2, f"an answer of {name}")
-        except AssertionError:  # seen twice in hundreds of starts on a busy machine: said, and tried once more
-            sys.stderr.write(f"{name} did not answer and is started again\n")
-            self.web[name].kill()
-            self.web[name].wait(30)
-            self.start_web(name, wait=False)
-            self.urls[name] = url = self.find(name)
             until(answers, START_SECONDS, f"an answer of {name}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.logged(f'web-{name}')[-4000:]}") from None
 
     def _await_worker(self, name: str) -> None:
         def ready() -> bool:
