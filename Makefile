@@ -31,15 +31,17 @@ demo: env  ## start the suite, upload, download, show what happened
 test:  ## run the tests, with real servers and clients (installs Debian packages when root)
 	@PYTHON=$(PYTHON) tests/system/prepare
 	@$(MAKE) --no-print-directory env
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(if $(RESULTS),--results $(RESULTS)) $(TESTS)
 
+# Outcomes go into the document that names the tests; CI leaves its checkout as it is.
+test-faults: RESULTS ?= $(if $(CI),,docs/reliability.md)
 test-faults:  ## run the fault tests: kills, power cuts, full disks, lost brokers
 	@PYTHON=$(PYTHON) tests/system/prepare
 	@$(MAKE) --no-print-directory env
 	@if [[ -z "$$(find tests/faults -name 'test_*.py' 2>/dev/null)" ]]; then \
 		echo "There is no fault test yet."; \
 	else \
-		$(BIN)/python -m pytest --timeout 600 $(or $(TESTS),tests/faults); \
+		$(BIN)/python -m pytest --timeout 600 $(if $(RESULTS),--results $(RESULTS)) $(or $(TESTS),tests/faults); \
 	fi
 
 check: env  ## lint, format, types, import rules

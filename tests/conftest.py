@@ -16,6 +16,8 @@ from pacifica.common.tables import COMMON
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import Suite
 
+pytest_plugins = ["pacifica.tests.system.results"]
+
 _spec = importlib.util.spec_from_file_location("pacifica_test_nodes", Path(__file__).parent / "system" / "nodes.py")
 assert _spec is not None
 assert _spec.loader is not None
