@@ -7,7 +7,7 @@ from typing import Any
 from ..common import orm, trace
 from ..common.catalog import Reader, may_read
 from ..common.errors import BadRequest, NotFound
-from . import dispatch
+from . import dispatch, fingerprint
 from .fields import Field, References, Values, check, complete, leaves
 from .filters import filters
 from .hydrate import URLS, context
@@ -26,16 +26,17 @@ def create(
     slug: str | None = None,
     tags: list[str] | None = None,
     resources: Mapping[str, int] | None = None,
+    reuse: bool = True,
     started_by: int | None = None,
 ) -> Data:
     """Insert a run of ``process`` on the input ``given`` for ``principal``, ready or waiting for its parents.
 
+    Unless ``reuse`` is false an equal earlier run may answer for it, so that it is OK at once.
+
     BadValue, with nothing stored, for an input that the process does not take; NotFound for what it points at.
     """
     definition = process.definition
-    values = complete(definition.input, given)
-    check(definition.input, values, references=references(principal))
-    check_files(definition.input, values, principal)
+    values = checked(process, given, principal)
     with orm.transaction():
         data = Data.start(
             state=State.RE,
@@ -49,6 +50,8 @@ def create(
             tags=json.dumps(tags or []),
             input=json.dumps(values),
             resources=json.dumps(dict(resources or {})),
+            reuse=reuse,
+            checksum=fingerprint.checksum(definition.slug, str(definition.version), values),
         )
         changes: dict[str, Any] = {} if slug else {"slug": f"{definition.slug}-{data.id}"}
         if name is None:
@@ -59,6 +62,15 @@ def create(
         orm.insert_rows(Dependency, ("parent", "child", "kind"), links)
         dispatch.resolve(data)
     return data
+
+
+def checked(process: Process, given: Values, principal: Reader) -> Values:
+    """Return the input ``given`` completed; BadValue or NotFound as ``create``."""
+    fields = process.definition.input
+    values = complete(fields, given)
+    check(fields, values, references=references(principal))
+    check_files(fields, values, principal)
+    return values
 
 
 def references(principal: Reader) -> References:

@@ -11,6 +11,7 @@ from ..common import orm
 from ..common.errors import Conflict, IllegalMove
 from ..common.outbox import ring
 from ..common.state import RING_SECONDS
+from . import fingerprint, reuse
 from .orm import Data, Dependency, State
 
 QUEUE, RUN = "pacifica.flow", "pacifica.flow.run"
@@ -19,19 +20,22 @@ BATCH = 200
 
 
 def resolve(data: Data) -> None:
-    """Let ``data`` (in RE) wait for a worker when all its parents are OK; end it when one of them cannot be."""
+    """Let ``data`` (in RE) wait for a worker when all its parents are OK and no earlier result answers for it.
+
+    Ends it when one of its parents cannot be OK.
+    """
     with orm.transaction():
         data.fence()
         states = _parent_states(data.id)
         if any(state is None or state == State.ER for state in states):
             data.end_badly(PARENT_FAILED, process_rc=1)
-        elif all(state == State.OK for state in states):
+        elif all(state == State.OK for state in states) and not reuse.answered(data):
             data.move(State.WT, ring_at=orm.clock() + RING_SECONDS)
             ring(QUEUE, RUN, data.id, data.attempt)
 
 
 def settle(data_id: int) -> None:
-    """Follow the end of ``data_id`` through the graph: children that wait for it, the workflow that started it."""
+    """Follow the end of ``data_id`` through the graph: children and equal runs that wait for it, its workflow."""
     ended = deque([data_id])
     seen: set[int] = set()
     while ended:
@@ -42,8 +46,8 @@ def settle(data_id: int) -> None:
         row = Data.get_or_none(Data.id == here)
         if row is None or row.state not in Data.FINAL:
             continue
-        for child in _waiting_children(here):
-            if _quietly(resolve, child) and child.state == State.ER:
+        for child in (*_waiting_children(here), *_joined(here)):
+            if _quietly(resolve, child) and child.state in Data.FINAL:
                 ended.append(child.id)
         for workflow in _workflows_of(here):
             if _quietly(follow, workflow) and workflow.state in Data.FINAL:
@@ -66,7 +70,7 @@ def follow(workflow: Data) -> None:
         if failed:
             workflow.end_badly(f"Step {failed[0]} failed.", process_progress=100)
         else:
-            workflow.end(State.OK, process_progress=100)
+            workflow.end(State.OK, process_progress=100, content=_content(steps))
 
 
 def restart(data: Data, who: str) -> list[int]:
@@ -90,6 +94,7 @@ def restart(data: Data, who: str) -> list[int]:
             row.move(State.RE, who=who, reason="restart", **_cleared())
             todo.extend(_children(here))
         resolve(Data.get_by_id(data.id))
+    settle(data.id)
     return again
 
 
@@ -119,7 +124,8 @@ def sweep() -> int:
     """Look at objects that nobody rang for: those whose parents have all ended, workflows whose steps have."""
     waiting = orm.rows(
         "SELECT d.id FROM data d WHERE d.state = 'RE' AND NOT EXISTS (SELECT 1 FROM dependency l JOIN data p"
-        " ON p.id = l.parent WHERE l.child = d.id AND l.kind = 'io' AND p.state NOT IN ('OK', 'ER')) LIMIT ?",
+        " ON p.id = l.parent WHERE l.child = d.id AND l.kind = 'io' AND p.state NOT IN ('OK', 'ER'))"
+        " AND NOT EXISTS (SELECT 1 FROM data t WHERE t.id = d.twin AND t.state NOT IN ('OK', 'ER')) LIMIT ?",
         BATCH,
     )
     following = orm.rows(
@@ -148,6 +154,11 @@ def _cleared() -> dict[str, object]:
         "finished": None,
         "size": 0,
         "output": "{}",
+        "content": None,
+        "reuse_key": None,
+        "reuse_parts": "{}",
+        "origin": None,
+        "twin": None,
         "cancel": None,
         "not_before": 0.0,
         "exception": "",
@@ -164,6 +175,17 @@ def _parent_states(child: int) -> list[str | None]:
 def _waiting_children(parent: int) -> list[Data]:
     waits = (Dependency.parent == parent) & (Dependency.kind == "io") & (Data.state == State.RE)
     return list(Data.select().join(Dependency, on=(Dependency.child == Data.id)).where(waits))
+
+
+def _joined(twin: int) -> list[Data]:
+    return list(Data.select().where((Data.twin == twin) & (Data.state == State.RE)))
+
+
+def _content(steps: list[int]) -> str | None:
+    """Return the digest of what the steps have made, None where one of them has none."""
+    found = dict(Data.select(Data.id, Data.content).where(Data.id.in_(steps)).tuples())
+    contents = [found.get(step) for step in steps]
+    return None if None in contents else fingerprint.digest(contents)
 
 
 def _workflows_of(step: int) -> list[Data]:

@@ -84,6 +84,10 @@ class ArchiveShelf:
             )
         return sum(one.kept.size for one in self._files.values())
 
+    def digests(self) -> list[tuple[str, str]]:
+        """Return name and SHA-256 of each file."""
+        return [(name, one.kept.sha256) for name, one in self._files.items()]
+
     def discard(self) -> None:
         """Remove what is still in the spool."""
         for one in self._files.values():
@@ -91,8 +95,18 @@ class ArchiveShelf:
 
 
 def withdraw(data: Data) -> None:
-    """Take back the files that ``data`` has archived so far."""
-    for row in list(DataFile.select().where(DataFile.data == data.id)):
-        with suppress(Gone, NotFound):  # it never came so far
-            ledger.delete_file(row.file_id, "pacifica-flow", f"data {data.id} was run again")
-        DataFile.delete().where(DataFile.id == row.id).execute()
+    """Take back the files that ``data`` has archived so far; those that another object shares stay in the archive."""
+    rows = DataFile.select(DataFile.id, DataFile.file_id).where(DataFile.data == data.id).order_by(DataFile.id).tuples()
+    for batch in ledger.batches(rows, 500):
+        with orm.transaction():
+            ids = [file_id for _, file_id in batch]
+            held = DataFile.select(DataFile.data, DataFile.file_id).where(DataFile.file_id.in_(ids))
+            held = held.order_by(DataFile.id)
+            # of two that delete their share of a file at once, the second must see that it is the last
+            named = list((held.for_update() if orm.is_postgres() else held).tuples())
+            others = {file_id for owner, file_id in named if owner != data.id}
+            for file_id in ids:
+                if file_id not in others:
+                    with suppress(Gone, NotFound):  # it never came so far
+                        ledger.delete_file(file_id, "pacifica-flow", f"data {data.id} was run again or deleted")
+            DataFile.delete().where(DataFile.id.in_([id for id, _ in batch])).execute()

@@ -70,7 +70,7 @@ class Data(Work):
 
     KIND = "data"
     MOVES: ClassVar[Mapping[str, set[str]]] = {
-        State.RE: {State.WT, State.ER},
+        State.RE: {State.WT, State.OK, State.ER},  # OK: by an earlier result
         State.WT: {State.PP, State.ER},
         State.PP: {State.PR, State.OK, State.ER},
         State.PR: {State.FO, State.OK, State.ER},
@@ -99,6 +99,14 @@ class Data(Work):
     started = peewee.DoubleField(null=True)
     finished = peewee.DoubleField(null=True)
     size = peewee.BigIntegerField(default=0)
+    checksum = peewee.CharField(64, default="", index=True)  # of the completed input, as ``get_or_create`` has it
+    content = peewee.CharField(64, null=True)  # digest of what an OK run has made
+    reuse = peewee.BooleanField(default=True)  # may be answered by an earlier result
+    reuse_key = peewee.CharField(64, null=True, index=True)
+    reuse_parts = peewee.TextField(default="{}")
+    origin = peewee.BigIntegerField(null=True, index=True)  # whose result this is
+    twin = peewee.BigIntegerField(null=True, index=True)  # the equal run that this one waits for
+    invalidated = peewee.BooleanField(default=False)  # its result is not used again
 
     def failed(self, error: Exception) -> None:
         """Enter ER with what may be told of ``error``, and announce it."""
@@ -121,6 +129,7 @@ class Data(Work):
         with orm.transaction():
             self.move(state, reason=reason, who=who, finished=orm.clock(), **columns)
             facts = {"data": self.id, "type": self.type, "owner": self.owner, "rc": self.process_rc}
+            facts |= {"reused_from": self.origin}
             errors = json.loads(self.process_error)
             word = "done" if state == State.OK else "failed"
             announce(f"pacifica.flow.{word}", f"data/{self.id}", facts | {"errors": errors}, source=SOURCE)
@@ -147,7 +156,7 @@ class DataFile(orm.Model):
     data = peewee.BigIntegerField(index=True)
     attempt = peewee.IntegerField()
     name = peewee.TextField()
-    file_id = peewee.BigIntegerField()
+    file_id = peewee.BigIntegerField(index=True)  # shared by objects that reuse a result
     size = peewee.BigIntegerField()
     sha256 = peewee.CharField(64)
 

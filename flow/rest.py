@@ -11,8 +11,9 @@ from ..common.auth import public
 from ..common.errors import BadRequest, Conflict, Forbidden, MethodNotAllowed, NotFound
 from ..common.streams import json_body
 from ..common.volume import Volume
-from . import creation, dispatch, shown
+from . import creation, dispatch, reuse, shown
 from .config import Settings
+from .given import document, free_slug, options, tags, text
 from .keeping import withdraw
 from .orm import Data, DataFile, Dependency, Process, Storage, newest
 from .query import Field, project, select
@@ -117,8 +118,13 @@ class RestData:
             "children": lambda data, _: _shown(_linked(data, Dependency.child, Dependency.parent)),
             "stdout": self._stdout,
             "files": _files,
+            "reuse": lambda data, _: reuse.explain(data),
         }
-        self._done: dict[str, Callable[[Data, Any], Any]] = {"restart": _restart, "cancel": _cancel}
+        self._done: dict[str, Callable[[Data, Any], Any]] = {
+            "restart": _restart,
+            "cancel": _cancel,
+            "invalidate": _invalidate,
+        }
 
     def GET(self, id: str = "", part: str = "", **parameters: Any) -> Any:
         """Answer the list of the caller's objects, one of them, or a part of one."""
@@ -137,37 +143,40 @@ class RestData:
         return self._asked[part](data, parameters)
 
     def POST(self, id: str = "", part: str = "") -> Any:
-        """Create an object (201), or ``/<id>/restart``, ``/<id>/cancel``."""
+        """Create an object (201), ``/get_or_create`` one, or restart, cancel or invalidate ``/<id>``."""
+        if id == "get_or_create" and not part:
+            return self._get_or_create()
         if id:
             if part not in self._done:
                 raise MethodNotAllowed(f"Allowed here: {', '.join(self._done)}")
-            return self._done[part](_mine(id), self._body() if part == "cancel" else {})
-        given = self._body()
-        unknown = set(given) - {"process", "input", "name", "slug", "tags", "resources"}
-        if unknown:
-            raise BadRequest("There is no such key in a data object.", keys=sorted(unknown))
-        data = creation.create(
-            creation.process_of(given.get("process"), newest),
-            given.get("input", {}),
-            rest.principal(),
-            name=_text(given, "name", 100),
-            slug=_free_slug(_text(given, "slug", 100)),
-            tags=_tags(given.get("tags", [])),
-            resources=_resources(given.get("resources", {})),
-        )
+            return self._done[part](_mine(id), self._body() if part in ("cancel", "invalidate") else {})
+        given = document(self._body())
+        return self._create(given)
+
+    def _create(self, given: dict[str, Any]) -> dict[str, Any]:
+        process = creation.process_of(given.get("process"), newest)
+        data = creation.create(process, given.get("input", {}), rest.principal(), **options(given))
         cherrypy.response.status = 201
         return _shown([data])[0]
+
+    def _get_or_create(self) -> dict[str, Any]:
+        """Answer 200 with the newest object that has this result or will have it, else create one."""
+        given = document(self._body())
+        process, principal = creation.process_of(given.get("process"), newest), rest.principal()
+        values = creation.checked(process, given.get("input", {}), principal)
+        held = reuse.find(process, values, options(given)["resources"], principal.name)
+        return self._create(given) if held is None else _shown([held])[0]
 
     def PATCH(self, id: str) -> Any:
         """Change name, slug or tags; what can never change is passed over, and alone answers 204."""
         data, given = _mine(id), self._body()
         changes: dict[str, Any] = {}
         if "name" in given:
-            changes |= {"name": _text(given, "name", 100) or "", "named_by_user": True}
+            changes |= {"name": text(given, "name", 100) or "", "named_by_user": True}
         if given.get("slug") not in (None, data.slug):
-            changes["slug"] = _free_slug(_text(given, "slug", 100))
+            changes["slug"] = free_slug(text(given, "slug", 100))
         if "tags" in given:
-            changes["tags"] = json.dumps(_tags(given["tags"]))
+            changes["tags"] = json.dumps(tags(given["tags"]))
         if not changes:
             cherrypy.response.status = 204
             return None
@@ -184,7 +193,9 @@ class RestData:
         Dependency.update(parent=None).where(Dependency.parent == data.id).execute()
         Dependency.delete().where(Dependency.child == data.id).execute()
         Data.delete().where(Data.id == data.id).execute()
-        log_path(self.volume, data.id).unlink(missing_ok=True)
+        for log in {data.id, data.origin or data.id}:
+            if not Data.select().where((Data.id == log) | (Data.origin == log)).exists():
+                log_path(self.volume, log).unlink(missing_ok=True)
         for child in children:
             dispatch.settle(child)
         cherrypy.response.status = 204
@@ -192,7 +203,8 @@ class RestData:
     def _stdout(self, data: Data, parameters: dict[str, Any]) -> bytes:
         """Answer what the program has printed from ``offset`` on, at most 1 MiB; it grows while the run goes on."""
         offset = _number(str(parameters.get("offset", "0")))
-        path = log_path(self.volume, data.id) if data.state in Data.FINAL else live_log(self.volume, data)
+        kept = log_path(self.volume, data.origin or data.id)
+        path = kept if data.state in Data.FINAL else live_log(self.volume, data)
         cherrypy.response.headers["Content-Type"] = "text/plain;charset=utf-8"
         try:
             with path.open("rb") as file:
@@ -258,33 +270,11 @@ def _cancel(data: Data, given: Any) -> dict[str, Any]:
     return {"cancelled": dispatch.cancel(data, rest.principal().name, graph=given.get("graph") is True)}
 
 
+def _invalidate(data: Data, given: Any) -> dict[str, Any]:
+    return {"invalidated": reuse.invalidate(data, graph=given.get("graph") is True)}
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise NotFound("An id is a whole number.", id=text[:40])
     return int(text)
-
-
-def _text(given: dict[str, Any], key: str, most: int) -> str | None:
-    value = given.get(key)
-    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable()):
-        raise BadRequest(f"{key} must be printable text of at most {most} characters.", key=key)
-    return value
-
-
-def _free_slug(slug: str | None) -> str | None:
-    if slug is not None and Data.select().where(Data.slug == slug).exists():
-        raise BadRequest(f"The slug {slug} is taken.", slug=slug)
-    return slug
-
-
-def _tags(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 255 for tag in value):
-        raise BadRequest("tags must be a list of texts of at most 255 characters.")
-    return value
-
-
-def _resources(value: Any) -> dict[str, int]:
-    is_known = isinstance(value, dict) and set(value) <= {"cores", "memory", "storage"}
-    if not is_known or not all(type(number) is int and number > 0 for number in value.values()):
-        raise BadRequest("resources holds cores, memory (MB) and storage (GiB), whole numbers above 0.")
-    return value

@@ -11,7 +11,7 @@ from ..common import orm
 from ..common.catalog import Reader
 from ..common.errors import BadRequest, Cancelled, IllegalMove
 from ..common.volume import Volume
-from . import creation
+from . import creation, dispatch, fingerprint, reuse
 from .channel import Call
 from .config import Settings
 from .definition import Definition
@@ -38,12 +38,14 @@ def run(data: Data, executor: Executor, volume: Volume, settings: Settings) -> N
 
     Raises what may be tried again (ExecutorFailed, NoSpace), and Cancelled.
     """
-    definition = Process.get_by_id(data.process).definition
+    process = Process.get_by_id(data.process)
+    definition = process.definition
     if data.state == State.WT:
         data.move(State.PP, started=orm.clock())
     if definition.language == "workflow":
         _expand(data, definition)
         return
+    reuse.confirm(data, process)
     place = Workplace.make(_home(volume, data))
     shelf = ArchiveShelf(volume)
     try:
@@ -160,6 +162,7 @@ class _Run:
                 process = newest(wanted["process"])
                 given = wanted["input"] if isinstance(wanted["input"], dict) else {}
                 creation.create(process, given, _Owner(self.data.owner), started_by=self.data.id)
+                self.data.reuse_key = None  # a copy of the result would not start it
             except BadRequest as error:
                 self.report.fail(error.message)
         self.report.spawned.clear()
@@ -171,7 +174,9 @@ class _Run:
         self.report.finish(outcome.returncode, self.values, self.definition.input, creation.references(owner))
         size = self.shelf.archive(self.data) + outcome.stdout_bytes
         state = State.OK if self.report.status == "OK" else State.ER
-        columns = _account(self.report) | {"size": size}
+        columns = _account(self.report) | {"size": size, "reuse_key": self.data.reuse_key}
+        if state == State.OK:
+            columns["content"] = fingerprint.content(self.report.output, self.definition.output, self.shelf.digests())
         self.data.end(state, reason="; ".join(self.report.error)[:200], **columns)
 
     def _cancelled(self) -> bool:
@@ -215,6 +220,7 @@ def _expand(data: Data, definition: Definition) -> None:
             if data.state == State.PP:
                 data.move(State.PR)
             data.move(State.FO, output=json.dumps({"steps": list(ids.values())}), lease_until=None, leased_by=None)
+        dispatch.follow(data)  # whose steps may all have been answered by earlier results
     except BadRequest as error:
         data.end_badly(error.message)
 

@@ -58,6 +58,8 @@ def data(row: Data, held: Process) -> dict[str, Any]:
         "process_warning": json.loads(row.process_warning),
         "process_error": json.loads(row.process_error),
         "size": row.size,
+        "checksum": row.checksum,
+        "reused_from": row.origin,
         "attempt": row.attempt,
     }
 

@@ -9,9 +9,8 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
 from bundles import bundle
+from flows import PROCESSES, Flow
 from suite import Suite, until
-
-PROCESSES = Path(__file__).with_name("processes")
 
 
 @pytest.fixture(scope="module")
@@ -20,24 +19,6 @@ def flow(tmp_path_factory):
     suite.register(PROCESSES)
     yield Flow(suite)
     suite.stop()
-
-
-class Flow:
-    def __init__(self, suite):
-        self.suite, self.url = suite, f"{suite.urls['flow']}/api"
-
-    def create(self, slug, input=None, **more):
-        answer = requests.post(f"{self.url}/data", json={"process": {"slug": slug}, "input": input or {}, **more})
-        assert answer.status_code == 201, answer.text
-        return answer.json()["id"]
-
-    def get(self, id, part=""):
-        answer = requests.get(f"{self.url}/data/{id}{part}")
-        assert answer.status_code == 200, answer.text
-        return answer.json() if part != "/stdout" else answer.text
-
-    def ended(self, id, seconds=30.0):
-        return until(lambda: (data := self.get(id))["status"] in ("OK", "ER") and data, seconds, f"the end of {id}")
 
 
 def test_a_chain_passes_files_from_run_to_run_and_archives_each(flow):

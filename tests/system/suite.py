@@ -80,10 +80,10 @@ class Suite:
         """End it as a power cut would."""
         self.stop(signal.SIGKILL)
 
-    def register(self, folder: Path) -> None:
+    def register(self, folder: Path, *options: str) -> None:
         """Register the process definitions in ``folder``, as an administrator does."""
         code = "from pacifica.flow.__main__ import cmd; raise SystemExit(cmd())"
-        command = [sys.executable, "-c", code, "--data", str(self.data), "register", str(folder)]
+        command = [sys.executable, "-c", code, "--data", str(self.data), "register", str(folder), *options]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | self.environment, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
