@@ -11,15 +11,19 @@ from typing import Any, TypeVar
 import cherrypy
 
 from ..common import rest
+from ..common.auth import MAX_NAME
 from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, ServiceError
+from ..common.ledger import batches
 from ..common.ranges import header_text, respond_range
 from ..common.streams import Body
-from . import loi
+from . import listing, loi
 from .config import Settings
 from .dataset import DatasetExists, NoSuchDataset, NoSuchVersion
 from .inventory import Author
+from .listing import MOST
 from .orm import Dataset, DatasetGone, damaged_files, suspect, verdict_of
 from .safe import DatasetEmpty, NoContent, Safe, Stored
+from .snapshot import Snapshot
 from .snapshots import Opened, Snapshots
 
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
@@ -62,16 +66,26 @@ class RestApi:
         self._snapshots = Snapshots(safe.store)
 
     @spoken
-    def GET(self, *path: str, version: str | None = None, versions: str | None = None, file: str | None = None) -> Any:
-        """Answer a version as a zip, 204 while there is none; or one of its files; or the list of versions."""
+    def GET(
+        self,
+        *path: str,
+        version: str | None = None,
+        versions: str | None = None,
+        file: str | None = None,
+        files: str | None = None,
+        prefix: str | None = None,
+        after: str = "0",
+        limit: str = str(MOST),
+    ) -> Any:
+        """Answer a version as a zip, 204 while there is none; or one of its files; or a list."""
         if not path:
-            return _greet()
+            return _greet() if prefix is None else self._page(prefix, _number(after, "after"), _number(limit, "limit"))
         name = self._named()
         row = self._seen(name)
         cherrypy.serving.response.headers["X-Pacifica-Integrity"] = verdict_of("dataset", str(name))
         if versions is not None:
             return self._versions(row, name)
-        number = _number(version) if version is not None else None
+        number = _number(version, "version") if version is not None else None
         if not self.safe.store.exists(name):
             if number is not None:
                 raise NoSuchVersion(version=number)
@@ -81,6 +95,8 @@ class RestApi:
         with _suspecting(row):
             opened = self._snapshots.open(name, number)
         cherrypy.serving.response.headers["X-Pacifica-Version"] = str(opened.snapshot.number)
+        if files is not None:
+            return _listed(row, opened.snapshot)
         if file is not None:
             return self._file(row, opened, file)
         bad = damaged_files(str(name), opened.snapshot.number)
@@ -89,8 +105,10 @@ class RestApi:
         return self._zip(row, opened)
 
     @spoken
-    def POST(self, *path: str) -> bytes:
-        """Reserve the next LOI of a series and answer 201 with it alone."""
+    def POST(self, *path: str, exact: str | None = None, owner: str = "") -> bytes:
+        """Reserve the next LOI of a series, or (administrators, ``?exact``) this very one; answer 201 with it alone."""
+        if exact is not None:
+            return self._take_over(owner)
         given = self.safe.create(loi.series(_path(), self.settings.datasafe.issuers), rest.principal().name)
         response = cherrypy.serving.response
         response.status = 201
@@ -143,6 +161,24 @@ class RestApi:
         if not principal.owns(row.owner) and (write or not principal.service):
             raise NoSuchDataset(loi=str(name))
         return row
+
+    def _page(self, prefix: str, after: int, limit: int) -> dict[str, Any]:
+        who = rest.principal()
+        found = listing.page(prefix, after, limit, None if who.administrator or who.service else who.name)
+        shown = [one._asdict() | {"stored": _time(one.stored) if one.stored else None} for one in found.datasets]
+        return {"datasets": shown, "next": found.next}
+
+    def _take_over(self, owner: str) -> bytes:
+        """Reserve a LOI of another datasafe, whatever its number; 200 where it was given before."""
+        if not rest.principal().administrator:
+            raise Forbidden("Only an administrator reserves a LOI of his choice.")
+        if len(owner) > MAX_NAME or not owner.isprintable():
+            raise BadRequest("The owner is one printable name.", parameter="owner")
+        name = self._named()
+        response = cherrypy.serving.response
+        response.status = 201 if self.safe.reserve(name, owner or rest.principal().name) else 200
+        response.headers["Location"] = f"/api/{name}"
+        return _text(str(name))
 
     def _store(self, message: str, *, first: bool) -> bytes:
         name = self._named()
@@ -223,6 +259,15 @@ def _suspecting_all(row: Dataset, pieces: Iterator[bytes | memoryview]) -> Itera
         yield from pieces
 
 
+def _listed(row: Dataset, snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield the JSON of a version's files as it is made: a million of them are 200 MB."""
+    head = json.dumps({"loi": row.loi, "version": snapshot.number, "files": []})[:-2]
+    with _suspecting(row):
+        for at, some in enumerate(batches(listing.files(snapshot), 1000)):
+            yield ((", " if at else head) + json.dumps(some)[1:-1]).encode()
+    yield b"]}"
+
+
 def _path() -> str:
     """Return what follows ``/api/`` as it was sent, dots and double slashes too."""
     path: str = cherrypy.serving.request.wsgi_environ["PATH_INFO"]  # CherryPy's own has slashes joined
@@ -246,9 +291,9 @@ def _text(text: str) -> bytes:
     return text.encode()
 
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise BadRequest("version must be a whole number.", parameter="version")
+def _number(text: str, parameter: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise BadRequest(f"{parameter} must be a whole number.", parameter=parameter)
     return int(text)
 
 

@@ -140,6 +140,15 @@ def give(series: SeriesName, owner: str) -> Loi:
     return loi
 
 
+def reserve(loi: Loi, owner: str, at: float) -> bool:
+    """Give exactly this LOI to ``owner``, and its number to nobody else; False when it is known, or was deleted."""
+    with orm.transaction():
+        orm.execute(_BEYOND, str(loi.series), loi.number)
+        if DatasetTombstone.get_or_none(DatasetTombstone.loi == str(loi)):
+            return False
+        return bool(orm.execute(_ENTER, str(loi), owner, at))
+
+
 def note_version(loi: str, facts: list[tuple[int, int, int, str, float]]) -> bool:
     """Enter versions (number, files, bytes, author, time), each announced once; False when the LOI has no row.
 
@@ -209,4 +218,12 @@ VERDICTS = {None: "unchecked", SOUND: "sound", DAMAGED: "damaged"}
 _NEXT = (
     'INSERT INTO series (name, "last") VALUES (?, 1) ON CONFLICT (name) '
     'DO UPDATE SET "last" = series."last" + 1 RETURNING "last"'
+)
+_BEYOND = (
+    'INSERT INTO series (name, "last") VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET "last" = '
+    'CASE WHEN series."last" < excluded."last" THEN excluded."last" ELSE series."last" END'
+)
+_ENTER = (
+    'INSERT INTO dataset (loi, owner, created, version, files, "size") VALUES (?, ?, ?, 0, 0, 0) '
+    "ON CONFLICT (loi) DO NOTHING"
 )

@@ -17,7 +17,7 @@ from ..common.pack import Sidecar
 from ..common.rereading import Reread, reader
 from ..common.volume import Volume
 from .loi import Loi
-from .orm import Dataset, DatasetTombstone
+from .orm import Dataset, DatasetTombstone, reserve
 from .safe import Safe
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def datasets(safe: Safe, complain: Complain) -> Counter[str]:
         for entry in safe.register.entries(series):
             loi = series.loi(entry["number"])
             if "given" in entry:
-                added["reservations"] += _give(loi, entry["given"], entry["at"])
+                added["reservations"] += reserve(loi, entry["given"], entry["at"])
             else:
                 added["deleted datasets"] += _end(loi, entry)
         if safe.register.damaged(series):
@@ -135,15 +135,6 @@ def datasets(safe: Safe, complain: Complain) -> Counter[str]:
         except (ServiceError, OSError) as error:
             complain(f"dataset {loi}: {error}")
     return added
-
-
-def _give(loi: Loi, owner: str, at: float) -> int:
-    """Enter a LOI and see to it that its number is not given again; 0 when it is known, or was deleted."""
-    with orm.transaction():
-        orm.execute(_BEYOND, str(loi.series), loi.number)
-        if DatasetTombstone.get_or_none(DatasetTombstone.loi == str(loi)):
-            return 0
-        return 1 if orm.execute(_ENTER, str(loi), owner, at) else 0
 
 
 def _end(loi: Loi, entry: dict[str, Any]) -> int:
@@ -162,20 +153,10 @@ def _versions(safe: Safe, loi: Loi) -> int:
     """Enter the newest version of a dataset, unannounced; return how many versions were not known."""
     newest = safe.store.open(loi)
     first = safe.store.open(loi, 1)
-    _give(loi, first.author.name, first.created)
+    reserve(loi, first.author.name, first.created)
     known = orm.rows("SELECT version FROM dataset WHERE loi = ?", str(loi))
     if not known or known[0][0] >= newest.number:
         return 0
     facts = {"version": newest.number, "files": len(newest.digests), "size": newest.size, "stored": newest.created}
     Dataset.update(facts).where(Dataset.loi == str(loi)).execute()
     return int(newest.number - known[0][0])
-
-
-_BEYOND = (
-    'INSERT INTO series (name, "last") VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET "last" = '
-    'CASE WHEN series."last" < excluded."last" THEN excluded."last" ELSE series."last" END'
-)
-_ENTER = (
-    'INSERT INTO dataset (loi, owner, created, version, files, "size") VALUES (?, ?, ?, 0, 0, 0) '
-    "ON CONFLICT (loi) DO NOTHING"
-)

@@ -20,7 +20,7 @@ from .intake import Limits
 from .inventory import Author
 from .loi import Loi, Series, dataset
 from .manifest import Integrity
-from .orm import Dataset, DatasetGone, DatasetTombstone, Pending, bury, give, note_version
+from .orm import Dataset, DatasetGone, DatasetTombstone, Pending, bury, give, note_version, reserve
 from .register import Register
 from .snapshot import Snapshot
 
@@ -65,6 +65,19 @@ class Safe:
         loi = give(series, owner)
         self.register.given(series, loi.number, owner, orm.clock())
         return loi
+
+    def reserve(self, loi: Loi, owner: str) -> bool:
+        """Reserve exactly this LOI for ``owner``, as a takeover needs it; False when it was given before.
+
+        DatasetGone when it was deleted.  The register comes first here: done twice it says so twice, which is harmless.
+        """
+        try:
+            self.find(loi)
+        except NoSuchDataset:
+            at = orm.clock()
+            self.register.given(loi.series, loi.number, owner, at)
+            return reserve(loi, owner, at)
+        return False
 
     def find(self, loi: Loi) -> Dataset:
         """Return the row of a LOI; NoSuchDataset when it was never given, DatasetGone when it was deleted."""

@@ -43,6 +43,13 @@ class Snapshot:
                                 message=self._version.message)  # fmt: skip
 
     @property
+    def md5(self) -> Mapping[str, str]:
+        """The MD5 of each file, from which LabInform's checksums are made; name -> lower-case hex."""
+        sums = {path: md5 for md5, paths in self._inventory.fixity.get("md5", {}).items() for path in paths}
+        last = ((name, self._inventory.manifest[digest][-1]) for name, digest in self.digests.items())
+        return {name: sums[path] for name, path in last if path in sums}
+
+    @property
     def names(self) -> list[str]:
         """The files: MANIFEST.yaml first, then by name."""
         return sorted(self.digests, key=lambda name: (name != manifest.NAME, name))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -234,6 +235,35 @@ def test_single_files_are_given_out_with_ranges(held: str) -> None:
     assert (part.status_code, part.content) == (206, ONE["sub/b.dat"][1048570:1048581])
     for name in ("absent", "../inventory.json", "sub"):
         assert requests.get(held, params={"file": name}, timeout=60).status_code == 404
+
+
+def test_the_files_of_a_version_are_listed_with_their_digests(held: str, url: str) -> None:
+    requests.patch(held, zipped(TWO), timeout=60)
+    for version, files in ((1, ONE), (2, TWO)):
+        told = requests.get(f"{held}?files", params={"version": version}, timeout=60).json()
+        assert (told["version"], held.endswith(told["loi"])) == (version, True)
+        assert told["files"][0]["name"] == manifest.NAME
+        assert {one["name"]: (one["size"], one["sha512"], one["md5"]) for one in told["files"][1:]} == {
+            name: (len(content), hashlib.sha512(content).hexdigest(), hashlib.md5(content).hexdigest())
+            for name, content in files.items()
+        }
+
+
+def test_datasets_are_listed_in_pages_by_the_beginning_of_their_loi(api: str, series: str) -> None:
+    given = [created(series) for _ in range(5)]
+    requests.put(f"{api}/{given[1]}", zipped(ONE), timeout=60)
+    found: list[dict[str, Any]] = []
+    query: dict[str, Any] = {"prefix": series.removeprefix(f"{api}/") + "/", "limit": 2}
+    while True:
+        page = requests.get(f"{api}/", query, timeout=60).json()
+        found += page["datasets"]
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert [one["loi"] for one in found] == given
+    assert [(one["version"], one["files"], bool(one["stored"])) for one in found[:2]] == [(0, 0, False), (1, 4, True)]
+    for bad in ({"prefix": "%"}, {"prefix": "42", "limit": 0}, {"prefix": "", "after": "x"}, {"prefix": "A_"}):
+        assert requests.get(f"{api}/", bad, timeout=60).status_code == 400, bad
 
 
 # ---- many at once --------------------------------------------------------------------------------------------------

@@ -61,6 +61,20 @@ def test_a_dataset_is_its_owners_and_nobody_else_learns_that_it_is_there(shared:
     assert requests.get(f"{shared.urls['datasets']}/{held}", timeout=60).status_code == 401
 
 
+def test_lists_show_everybody_what_is_theirs(shared: Suite, held: str) -> None:
+    for user, sees in (("ada", True), ("root", True), ("flow", True), ("bob", False)):
+        told = ask(shared, user, "GET", "", params={"prefix": held}).json()["datasets"]
+        assert [one["loi"] for one in told] == ([held] if sees else []), user
+        assert ask(shared, user, "GET", f"{held}?files").status_code == (200 if sees else 404)
+    taken = "42.1001/ds/exp/sa/43/cwepr/5"
+    assert ask(shared, "ada", "POST", f"{taken}?exact").status_code == 403
+    for status in (201, 200):
+        told = ask(shared, "root", "POST", f"{taken}?exact", params={"owner": "ada"})
+        assert (told.status_code, told.text) == (status, taken)
+    assert ask(shared, "bob", "POST", "42.1001/ds/exp/sa/43/cwepr").text == taken[:-1] + "6"
+    assert ask(shared, "ada", "PUT", taken, data=zipped(FILES)).status_code == 200
+
+
 def test_only_an_administrator_deletes_and_only_with_a_reason(
     shared: Suite, held: str, ocfl_judge: Callable[[Path], None]
 ) -> None:
@@ -108,6 +122,17 @@ def test_numbers_go_on_after_deletion_and_series_are_apart(safe: Safe) -> None:
     assert gone.value.detail["reason"] == "mistake"
     with pytest.raises(NoSuchDataset):
         safe.find(SERIES.loi(99))
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+def test_a_reservation_of_ones_choice_is_made_once_and_survives_the_database(safe: Safe) -> None:
+    loi = SERIES.loi(7)
+    assert [safe.reserve(loi, "ada"), safe.reserve(loi, "bob")] == [True, False]
+    assert safe.find(loi).owner == "ada" and safe.create(SERIES, "bob").number == 8
+    assert [(one["number"], one["given"]) for one in safe.register.entries(SERIES)] == [(7, "ada"), (8, "bob")]
+    safe.delete(loi, "root", "mistake")
+    with pytest.raises(DatasetGone):
+        safe.reserve(loi, "ada")
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
