@@ -113,7 +113,7 @@ class Source:
 
     def _read(self, view: memoryview) -> int:
         if self._body is None:
-            self._body = self._archive.open(self._id, self._offset)
+            self._body = self._archive.body(self._id, self._offset)
             self._skip(self._body, self._offset - self._body.start)
         count = self._body.readinto(view[: self._size - self._offset])
         if not count:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from ..common import orm
 from ..common.errors import ServiceError
-from ..common.remote import Held, RemoteArchive
+from ..common.interface import Held
+from ..common.remote import RemoteArchive
 from .config import Cartd
 from .orm import Cart, File
 from .pull import Wish, pull

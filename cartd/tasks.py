@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from ..common import worker
+from ..common.config import Neighbours
 from ..common.remote import RemoteArchive
 from ..common.volume import open_volume
 from .config import settings
@@ -45,7 +46,7 @@ def archive() -> RemoteArchive:
 
 
 _archive = lru_cache(maxsize=4)(
-    lambda url, timeout, connections: RemoteArchive(url, timeout=timeout, connections=connections)
+    lambda url, timeout, connections: RemoteArchive(url, Neighbours(timeout=timeout, tries=1), connections=connections)
 )
 
 

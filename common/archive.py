@@ -1,65 +1,23 @@
-"""The archive as services see it: bytes by file id, wherever they lie.
-
-``LocalArchive`` has them on the volume, ``http_archive.HttpArchive`` behind Pacifica's archive interface.
-"""
+"""The archive that is the volume itself, and which archive ``[archiveinterface] url`` names."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from . import journal, ledger, orm
 from .config import Neighbours
 from .errors import BadConfiguration, ChecksumMismatch, Damaged, NotFound, RangeNotSatisfiable, ServiceError
-from .http_archive import HttpArchive
+from .interface import Archive, Held, Incoming
 from .ledger import Located
 from .pack import PackReader, hasher
+from .remote import RemoteArchive
 from .spool import receive
 from .volume import BLOCK, Volume, new_name
 
 SCHEMES = ("", "file")  # of the volume itself; http and https are another archive
 
 log = logging.getLogger(__name__)
-
-
-class Archive(Protocol):
-    """The archive interface.  Every method raises NotFound for an unknown id and Gone for a deleted one."""
-
-    def put(
-        self,
-        id: int,
-        fill: Callable[[memoryview], int],
-        *,
-        length: int | None,
-        mtime: float,
-        owner: str = "",
-        hashtype: str = "sha1",
-        hashsum: str | None = None,
-    ) -> Located:
-        """Archive the bytes that ``fill`` delivers (0 at the end) under ``id``; a file held there is superseded.
-
-        NoSpace before the first byte is asked for when ``length`` cannot fit; ChecksumMismatch, with nothing changed,
-        when the bytes do not hash to ``hashsum``.
-        """
-
-    def open(self, id: int, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Return the checked bytes ``start`` to ``stop`` of a file; id and range are judged before the first is asked.
-
-        The iterator raises Damaged before any byte that is not what it was.
-        """
-
-    def stat(self, id: int) -> Located:
-        """Return what is known of a file."""
-
-    def stage(self, id: int) -> Located:
-        """Bring a file's bytes within reach, if they are not; return what is known of it."""
-
-    def delete(self, id: int, who: str, reason: str = "") -> None:
-        """Take a file away and leave a tombstone."""
-
-    def locate(self, id: int) -> tuple[Path, int, int] | None:
-        """Return (path, offset, size) of a file's bytes when they are local, None when they are remote."""
 
 
 class LocalArchive:
@@ -69,30 +27,22 @@ class LocalArchive:
         """Serve ``volume``."""
         self.volume = volume
 
-    def put(
-        self,
-        id: int,
-        fill: Callable[[memoryview], int],
-        *,
-        length: int | None,
-        mtime: float,
-        owner: str = "",
-        hashtype: str = "sha1",
-        hashsum: str | None = None,
-    ) -> Located:
+    def put(self, id: int, incoming: Incoming) -> Held:
         """Archive the bytes as a pack of their own (see ``Archive.put``)."""
+        hashtype, declared = incoming.hashtype, incoming.hashsum
         digest = hasher(hashtype)()
         path = self.volume.spool / new_name()
         try:
-            with self.volume.reserve(length) as reservation:
-                received = receive(fill, path, digest.update, on_progress=reservation.written)
+            with self.volume.reserve(incoming.length) as room:
+                received = receive(incoming.fill, path, digest.update, on_progress=room.written)
             found = digest.hexdigest()
-            if hashsum is not None and found != hashsum.lower():
+            if declared is not None and found != declared.lower():
                 raise ChecksumMismatch(id=id, hashtype=hashtype, found=found)
-            ledger.put_file(self.volume, path, received, id, hashtype=hashtype, hashsum=found, mtime=mtime, owner=owner)
+            facts = {"hashtype": hashtype, "hashsum": found, "mtime": incoming.mtime, "owner": incoming.owner}
+            ledger.put_file(self.volume, path, received, id, **facts)
         finally:
             path.unlink(missing_ok=True)
-        return ledger.find(id)
+        return Held(received.size, incoming.mtime, True, hashtype, found)
 
     def open(self, id: int, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Read a file (see ``Archive.open``); a file that is found damaged is marked so in the ledger."""
@@ -102,23 +52,19 @@ class LocalArchive:
             raise RangeNotSatisfiable(size=held.size)
         return self._read(held, start, stop)
 
-    def stat(self, id: int) -> Located:
-        """Return the file's ledger entry."""
-        return ledger.find(id)
+    def stat(self, id: int) -> Held:
+        """Return what the ledger says of the file."""
+        held = ledger.find(id)
+        return Held(held.size, held.mtime, True, held.hashtype, held.hashsum)
 
-    def stage(self, id: int) -> Located:
-        """Return the file's ledger entry; local bytes are always within reach."""
-        return ledger.find(id)
+    def stage(self, id: int) -> None:
+        """Do nothing: local bytes are always within reach."""
+        ledger.find(id)
 
     def delete(self, id: int, who: str, reason: str = "") -> None:
         """Take the file out of the ledger; its bytes stay until their pack is compacted."""
         ledger.delete_file(id, who, reason)
         journal.add(self.volume.deletions, {"id": id, "at": orm.clock(), "who": who, "reason": reason})
-
-    def locate(self, id: int) -> tuple[Path, int, int] | None:
-        """Return where in which pack the file's bytes lie."""
-        held = _here(id)
-        return self.volume.pack_path(held.pack), held.offset, held.size
 
     def _read(self, held: Located, start: int, stop: int) -> Iterator[bytes]:
         """Yield the range; up to a block's size a file is checked by its own digest: a bad neighbour does no harm."""
@@ -146,7 +92,7 @@ def make_archive(url: str, volume: Volume, settings: Neighbours | None = None) -
     BadConfiguration for another scheme, or a path that is not the volume's root.
     """
     if is_remote(url):
-        return HttpArchive(url, settings or Neighbours())
+        return RemoteArchive(url, settings or Neighbours())
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or parts.netloc not in ("", "localhost"):
         known = "empty, file://<path of [archive]>, or http(s)://"

@@ -169,13 +169,26 @@ class NoSpace(ServiceError):
     retry_after = 60
 
 
-class ArchiveUnavailable(ServiceError):
-    """The archive does not answer, or answers with a fault of its own."""
+class NeighbourAway(ServiceError):
+    """An external service does not answer, or answers with a fault of its own."""
 
     status = 503
-    code = "archive_unavailable"
+    code = "neighbour_away"
     retryable = True
     retry_after = 10
+
+    def __init__(self, message: str = "", *, wait: float | None = None, **detail: Any) -> None:
+        """Say which service; ``wait`` is what it asked for, in seconds."""
+        super().__init__(message, **detail)
+        self.wait = wait
+        if wait is not None:
+            self.retry_after = max(1, round(wait))
+
+
+class ArchiveUnavailable(NeighbourAway):
+    """The archive does not answer, or answers with a fault of its own."""
+
+    code = "archive_unavailable"
 
 
 class Damaged(ServiceError):

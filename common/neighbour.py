@@ -6,41 +6,29 @@ it wait in SQL, whoever serves a request answers 503 with Retry-After.
 """
 
 import logging
+import os
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-import requests
+import urllib3
+from urllib3.exceptions import HTTPError
 
 from .config import Neighbours
-from .errors import ServiceError
+from .errors import NeighbourAway
 
 T = TypeVar("T")
+Answer = urllib3.BaseHTTPResponse
 
 CONNECT_SECONDS = 5.0
 WAIT_MAX_SECONDS = 30.0
+PIECE = 256 << 10  # of a body that is sent
 AGAIN = frozenset({429, 500, 502, 503, 504})
 
 log = logging.getLogger(__name__)
-
-
-class NeighbourAway(ServiceError):
-    """An external service does not answer, or answers with a fault of its own."""
-
-    status = 503
-    code = "neighbour_away"
-    retryable = True
-    retry_after = 10
-
-    def __init__(self, message: str = "", *, wait: float | None = None, **detail: Any) -> None:
-        """Say which service; ``wait`` is what it asked for, in seconds."""
-        super().__init__(message, **detail)
-        self.wait = wait
-        if wait is not None:
-            self.retry_after = max(1, round(wait))
 
 
 class Neighbour:
@@ -51,11 +39,22 @@ class Neighbour:
         name: str,
         url: str,
         settings: Neighbours,
-        is_final: Callable[[requests.Response], bool] = lambda answer: False,
+        *,
+        is_final: Callable[[Answer], bool] = lambda answer: False,
+        away: type[NeighbourAway] = NeighbourAway,
+        connections: int = 8,
     ) -> None:
-        """Nothing is asked before the first question; ``is_final`` tells which answer of 500 is an answer."""
-        self.name, self.url, self.settings, self.is_final = name, url.rstrip("/"), settings, is_final
-        self._local = threading.local()
+        """Nothing is asked before the first question.
+
+        ``is_final`` tells which answer of 500 is an answer, ``away`` is raised where there is none, and ``connections``
+        are kept; a user and a password in ``url`` are sent as HTTP Basic has it.
+        """
+        parts = urlsplit(url)
+        self.name, self.settings, self.is_final, self.connections = name, settings, is_final, connections
+        self.url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+        known = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+        self._headers = urllib3.make_headers(basic_auth=known, accept_encoding="identity")
+        self._away, self._pool, self._owner = away, urllib3.PoolManager(), 0
 
     def ask(
         self,
@@ -66,7 +65,7 @@ class Neighbour:
         headers: Mapping[str, str] | None = None,
         within: float | None = None,
         stream: bool = False,
-    ) -> requests.Response:
+    ) -> Answer:
         """Ask until there is an answer below 500, and return it; NeighbourAway after the last try.
 
         ``body()`` gives the body anew for each try.  ``within`` bounds the seconds of all tries together (None: the
@@ -85,25 +84,26 @@ class Neighbour:
         headers: Mapping[str, str] | None = None,
         within: float | None = None,
         stream: bool = False,
-    ) -> requests.Response:
+    ) -> Answer:
         """Ask a single time; NeighbourAway for no answer, and for one that says to come again."""
         patience = self.settings.timeout if within is None else min(self.settings.timeout, max(0.1, within))
         try:
-            answer = self._session().request(
+            answer = self._connections().request(
                 method,
                 self.url + path,
-                data=body() if body is not None else None,
-                headers=dict(headers or {}),
-                timeout=(min(CONNECT_SECONDS, patience), patience),
-                stream=stream,
-                allow_redirects=False,
+                body=body() if body is not None else None,
+                headers={**self._headers, **(headers or {})},
+                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, patience), read=patience),
+                preload_content=not stream,
+                redirect=False,
             )
-        except (requests.RequestException, OSError) as error:
+            again = answer.status in AGAIN and not self.is_final(answer)
+        except (HTTPError, OSError) as error:
             raise self.away(f"{self.name} does not answer ({type(error).__name__}).") from error
-        if answer.status_code in AGAIN and not self.is_final(answer):
+        if again:
             answer.close()
             wait = _seconds(answer.headers.get("Retry-After"))
-            raise self.away(f"{self.name} answers {answer.status_code}.", wait=wait)
+            raise self.away(f"{self.name} answers {answer.status}.", wait=wait)
         return answer
 
     def again(self, ask: Callable[[float | None], T], within: float | None = None) -> T:
@@ -125,22 +125,21 @@ class Neighbour:
 
     def away(self, message: str, wait: float | None = None) -> NeighbourAway:
         """Return the error that says that this service cannot be used now."""
-        return NeighbourAway(message, wait=wait, service=self.name)
+        return self._away(message, wait=wait, service=self.name)
 
-    def _session(self) -> requests.Session:
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            session.trust_env = False  # neither proxies nor a .netrc of whoever started us
-        return session
+    def _connections(self) -> urllib3.PoolManager:
+        if self._owner != os.getpid():  # a child process must not speak through its parent's
+            self._pool = urllib3.PoolManager(1, maxsize=self.connections, retries=False, blocksize=PIECE)
+            self._owner = os.getpid()
+        return self._pool
 
 
-def json_of(answer: requests.Response, neighbour: Neighbour) -> Any:
+def json_of(answer: Answer, neighbour: Neighbour) -> Any:
     """Return the JSON of an answer; NeighbourAway when it is none, as of a proxy in between."""
     try:
         return answer.json()
     except ValueError as error:
-        raise neighbour.away(f"{neighbour.name} answers {answer.status_code} without JSON.") from error
+        raise neighbour.away(f"{neighbour.name} answers {answer.status} without JSON.") from error
 
 
 def _seconds(header: str | None) -> float | None:

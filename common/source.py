@@ -143,7 +143,7 @@ def remove(path: str, roots: Sequence[str], volume: Path, identity: Identity, ma
 def _folder_of(path: str, roots: Sequence[str], volume: Path) -> Iterator[tuple[int, str]]:
     """Yield a descriptor of the folder that ``path`` is in, and the last part of ``path``."""
     root, parts = below(path, roots)
-    archive = volume.stat()
+    archive = volume.stat() if volume.exists() else None  # it is made by the first file
     with _told():
         folder = os.open(os.path.realpath(root), _FOLDER)  # the root itself is the administrator's word
     try:
@@ -155,7 +155,7 @@ def _folder_of(path: str, roots: Sequence[str], volume: Path) -> Iterator[tuple[
             os.close(folder)
             folder = inner
             here = os.fstat(folder)
-            if (here.st_dev, here.st_ino) == (archive.st_dev, archive.st_ino):
+            if archive is not None and os.path.samestat(here, archive):
                 raise Outside()
         yield folder, parts[-1]
     finally:

@@ -11,10 +11,11 @@ from ..common import ledger, rest
 from ..common.archive import LocalArchive
 from ..common.catalog import may_read
 from ..common.errors import BadRequest, Conflict, Forbidden, Gone, NotFound
+from ..common.interface import Incoming
 from ..common.ranges import respond_range
 from ..common.streams import Body, json_body
 from .config import Settings
-from .moving import opened
+from .moving import move
 
 PATCH_BYTES = 64 << 10
 
@@ -61,13 +62,14 @@ class RestArchive:
         body = Body.of_request(self.settings.datasafe.max_bytes, self.settings.server)
         mtime = _modified(cherrypy.serving.request.wsgi_environ.get("HTTP_LAST_MODIFIED"))
         owner = rest.principal().name
-        held = self.archive.put(id, body.readinto, length=body.length, mtime=mtime, owner=owner)
+        held = self.archive.put(id, Incoming(fill=body.readinto, length=body.length, mtime=mtime, owner=owner))
         cherrypy.response.status = 201
         return {"message": "File added to archive", "total_bytes": held.size}
 
     def POST(self, file_id: str) -> dict[str, str]:
         """Stage the file."""
-        held = self.archive.stage(self._held(file_id).id)
+        held = self._held(file_id)
+        self.archive.stage(held.id)
         return {"message": "File was staged", "file": str(held.id)}
 
     def PATCH(self, file_id: str) -> dict[str, str]:
@@ -78,10 +80,7 @@ class RestArchive:
         path = said.get("path") if isinstance(said, dict) else None
         if not isinstance(path, str):
             raise BadRequest('The body is {"path": ...}.')
-        with opened(path, self.settings.datasafe.move_roots) as source:
-            owner = rest.principal().name
-            self.archive.put(id, source.readinto, length=source.size, mtime=source.mtime, owner=owner)
-            source.remove()
+        move(self.archive, id, path, self.settings.datasafe.move_roots, rest.principal().name)
         return {"message": "File Moved Successfully"}
 
     def DELETE(self, file_id: str) -> bytes:

@@ -7,7 +7,7 @@ from ..common.neighbour import Neighbour, json_of
 from ..common.policy import PolicyRefused
 from .config import Settings
 from .declared import Bundle
-from .document import again, document
+from .document import document
 from .orm import Job
 
 
@@ -17,9 +17,8 @@ def admit(job: Job, bundle: Bundle, settings: Settings) -> None:
         policy.admit(settings.policy.mode, bundle.transaction)
         return
     service = _service(settings)
-    headers = {"Content-Type": "application/json", settings.auth.header: job.owner}
     with document(job, bundle) as text:
-        answer = service.ask("POST", body=lambda: again(text), headers=headers)
+        answer = service.ask("POST", body=text.again, headers=text.headers | {settings.auth.header: job.owner})
     said = json_of(answer, service)
     if not isinstance(said, dict) or said.get("status") != "success":
         reason = said.get("message") if isinstance(said, dict) else None

@@ -49,7 +49,7 @@ def _asked(settings: Settings, count: int, mode: str, seconds: float) -> int | N
     answer = service.ask("GET", f"/getid?range={count}&mode={mode}", within=seconds)
     said = json_of(answer, service)
     first = said.get("startIndex") if isinstance(said, dict) else None
-    if answer.status_code != 200 or not isinstance(first, int) or not is_id(first) or not is_id(first + count):
+    if answer.status != 200 or not isinstance(first, int) or not is_id(first) or not is_id(first + count):
         raise BadIds(service=service.name)
     return first
 

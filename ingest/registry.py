@@ -5,13 +5,11 @@ Its PUT is neither atomic nor repeatable, so after an answer that was lost it is
 
 from functools import lru_cache
 
-import requests
-
-from ..common.errors import ServiceError
-from ..common.neighbour import Neighbour, NeighbourAway, json_of
+from ..common.errors import NeighbourAway, ServiceError
+from ..common.neighbour import Answer, Neighbour, json_of
 from .config import Settings
 from .declared import Bundle
-from .document import again, document
+from .document import document
 from .orm import Job
 
 DUTY_SECONDS = 5.0  # what the sweeper waits for it
@@ -41,17 +39,16 @@ def register(job: Job, bundle: Bundle, settings: Settings) -> None:
         return
     with document(job, bundle) as text:
         try:
-            headers = {"Content-Type": "application/json"}
-            answer = service.once("PUT", body=lambda: again(text), headers=headers)
+            answer = service.once("PUT", body=text.again, headers=text.headers)
         except NeighbourAway:
             if _is_there(job.id, bundle.count, settings):
                 return
             raise
-    if answer.status_code == 200 and _succeeded(answer):
+    if answer.status == 200 and _succeeded(answer):
         return
     if _is_there(job.id, bundle.count, settings):
         return
-    raise RegistrationRefused(f"The metadata service does not take this transaction ({answer.status_code}).")
+    raise RegistrationRefused(f"The metadata service does not take this transaction ({answer.status}).")
 
 
 def may_be_there(job_id: int, settings: Settings) -> bool:
@@ -81,15 +78,15 @@ def _asked(path: str, settings: Settings, within: float | None) -> list[object]:
     url = settings.metadata.ingest_url.rstrip("/").removesuffix("/ingest")
     service = Neighbour("The metadata service", url, settings.neighbours)
     answer = service.ask("GET", path, within=within)
-    if answer.status_code == 404:
+    if answer.status == 404:
         return []
     said = json_of(answer, service)
-    if answer.status_code != 200 or not isinstance(said, list):
-        raise service.away(f"{service.name} answers {answer.status_code}.")
+    if answer.status != 200 or not isinstance(said, list):
+        raise service.away(f"{service.name} answers {answer.status}.")
     return said
 
 
-def _succeeded(answer: requests.Response) -> bool:
+def _succeeded(answer: Answer) -> bool:
     try:
         return bool(answer.json().get("status") == "success")
     except (ValueError, AttributeError):

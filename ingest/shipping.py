@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 from ..common import orm
 from ..common.archive import is_remote
 from ..common.errors import ArchiveUnavailable, ServiceError
-from ..common.http_archive import HttpArchive
+from ..common.interface import Incoming
 from ..common.ledger import batches
+from ..common.remote import RemoteArchive
 from .config import Settings
 from .declared import Bundle
 from .orm import Job, State
@@ -112,7 +113,7 @@ def _announce(job: Job, ids: list[int]) -> None:
         orm.insert_rows(Shipped, ("id", "job", "attempt", "state"), [(id, job.id, job.attempt, SENDING) for id in ids])
 
 
-def _send(archive: HttpArchive, file: BinaryIO, row: tuple[Any, ...], owner: str) -> None:
+def _send(archive: RemoteArchive, file: BinaryIO, row: tuple[Any, ...], owner: str) -> None:
     id, offset, size, _, hashtype, hashsum, *_, mtime = row
 
     def put(_: float | None) -> None:
@@ -125,7 +126,8 @@ def _send(archive: HttpArchive, file: BinaryIO, row: tuple[Any, ...], owner: str
             left -= count
             return int(count)
 
-        archive.put(id, fill, length=size, mtime=mtime, owner=owner, hashtype=hashtype, hashsum=hashsum)
+        incoming = Incoming(fill=fill, length=size, mtime=mtime, owner=owner, hashtype=hashtype, hashsum=hashsum)
+        archive.put(id, incoming)
 
     archive.neighbour.again(put)
 
@@ -137,5 +139,5 @@ def elsewhere(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 
 @lru_cache(maxsize=8)
-def _archive(settings: Settings) -> HttpArchive:
-    return HttpArchive(settings.archiveinterface.url, settings.neighbours)
+def _archive(settings: Settings) -> RemoteArchive:
+    return RemoteArchive(settings.archiveinterface.url, settings.neighbours)

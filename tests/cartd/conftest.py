@@ -19,6 +19,7 @@ from pacifica.cartd.shelf import Shelf
 from pacifica.common import ledger, rest
 from pacifica.common.archive import LocalArchive
 from pacifica.common.config import Auth
+from pacifica.common.interface import Incoming
 from pacifica.common.server import HttpServer
 from pacifica.common.volume import Volume
 
@@ -39,9 +40,8 @@ class Site:
         entries = []
         first = ledger.allocate("file", len(files))
         for id, (path, content) in enumerate(files.items(), first):
-            source = io.BytesIO(content)
-            put = LocalArchive(self.volume).put
-            put(id, source.readinto, length=len(content), mtime=MTIME, owner=owner, hashtype=hashtype)
+            facts = {"length": len(content), "mtime": MTIME, "owner": owner, "hashtype": hashtype}
+            LocalArchive(self.volume).put(id, Incoming(fill=io.BytesIO(content).readinto, **facts))
             digest = hashlib.new(hashtype, content).hexdigest()
             entries.append({"id": id, "path": path, "hashtype": hashtype, "hashsum": digest})
         return entries

@@ -16,6 +16,7 @@ from pacifica.cartd.orm import Cart, File, State
 from pacifica.common import ledger, orm
 from pacifica.common.archive import LocalArchive
 from pacifica.common.errors import ArchiveUnavailable, DatabaseAway
+from pacifica.common.interface import Incoming
 from pacifica.common.outbox import Outbox
 
 FILES = {"a.txt": b"alpha", "sub/b.dat": b"b" * 70_000, "sub/leer": b"", "größe/ü.txt": b"umlaut"}
@@ -289,7 +290,7 @@ def test_a_file_replaced_in_the_archive_is_not_what_the_cart_declared(site):
     first = site.get("c?filename=a").content
     new = b"new"
     rest_of = io.BytesIO(new)
-    LocalArchive(site.volume).put(entry["id"], rest_of.readinto, length=3, mtime=1.0)
+    LocalArchive(site.volume).put(entry["id"], Incoming(fill=rest_of.readinto, length=3, mtime=1.0))
     assert site.get("c?filename=a").content == first  # the plan is on disk, and packs are never overwritten
     assert site.get("c?filename=b").status_code == 410
 

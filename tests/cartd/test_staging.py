@@ -12,7 +12,7 @@ from pacifica.cartd.config import ArchiveInterface, Cartd, Settings
 from pacifica.cartd.orm import Cart, File, State
 from pacifica.cartd.shelf import Shelf, StagedReader, pack_name
 from pacifica.common import orm, remote
-from pacifica.common.config import Archive, Worker
+from pacifica.common.config import Archive, Neighbours, Worker
 from pacifica.common.errors import BadConfiguration, IllegalMove
 from pacifica.common.pack import _packs
 from pacifica.common.volume import Volume
@@ -396,7 +396,7 @@ def test_a_reader_of_copies_works_as_any_reader(site, archive, work):
 def test_an_archive_that_nobody_can_read_is_refused_at_the_start(tmp_path, url):
     told_so = replace(Settings(), archiveinterface=ArchiveInterface(url=url))
     with pytest.raises(BadConfiguration):
-        Shelf.of(told_so, Volume(tmp_path, 0)) and remote.RemoteArchive(url)
+        Shelf.of(told_so, Volume(tmp_path, 0)) and remote.RemoteArchive(url, Neighbours())
 
 
 def test_copies_lie_where_volume_path_says(tmp_path):

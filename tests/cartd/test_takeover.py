@@ -18,6 +18,7 @@ from pacifica.common import ledger, orm
 from pacifica.common.archive import LocalArchive
 from pacifica.common.auth import Principal
 from pacifica.common.errors import NotFound
+from pacifica.common.interface import Incoming
 from pacifica.common.state import StateChange
 from pacifica.common.volume import Volume
 
@@ -98,7 +99,8 @@ def volume(tmp_path):
 
 def archived(volume: Volume, content: bytes) -> int:
     id = ledger.allocate("file")
-    LocalArchive(volume).put(id, io.BytesIO(content).readinto, length=len(content), mtime=1.0, owner="anna")
+    incoming = Incoming(fill=io.BytesIO(content).readinto, length=len(content), mtime=1.0, owner="anna")
+    LocalArchive(volume).put(id, incoming)
     return id
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pacifica.common.archive import Archive, LocalArchive, make_archive
+from pacifica.common.archive import LocalArchive, make_archive
 from pacifica.common.config import Neighbours
 from pacifica.common.errors import ChecksumMismatch, ClientAborted, Gone, NotFound, RangeNotSatisfiable
-from pacifica.common.http_archive import HttpArchive
+from pacifica.common.interface import Archive, Held, Incoming
+from pacifica.common.remote import RemoteArchive
 from pacifica.common.rest import application
 from pacifica.common.server import HttpServer
 from pacifica.common.volume import BLOCK, Volume
@@ -36,15 +37,15 @@ def archive(request: pytest.FixtureRequest, sqlite: Any, tmp_path: Path) -> Iter
     server.start()
     try:
         archive = make_archive(f"{server.url}/archive", volume, Neighbours(timeout=20.0, tries=1))
-        assert isinstance(archive, HttpArchive)
+        assert isinstance(archive, RemoteArchive)
         yield archive
     finally:
         server.stop()
 
 
-def put(archive: Archive, id: int, data: bytes, length: int | None = -1, **fields: Any) -> Any:
+def put(archive: Archive, id: int, data: bytes, length: int | None = -1, **fields: Any) -> Held:
     size = len(data) if length == -1 else length
-    return archive.put(id, io.BytesIO(data).readinto, length=size, mtime=1.0, **fields)
+    return archive.put(id, Incoming(fill=io.BytesIO(data).readinto, length=size, mtime=1.0, **fields))
 
 
 @pytest.mark.parametrize("size", [0, 5, BLOCK, len(DATA)])
@@ -55,8 +56,9 @@ def test_what_is_put_comes_back_whole_and_in_ranges(archive: Archive, size: int,
     assert b"".join(archive.open(7)) == DATA[:size]
     for start, stop in ((0, 0), (0, size // 2), (size // 3, size), (size, size)):
         assert b"".join(archive.open(7, start, stop)) == DATA[start:stop]
-    assert archive.stat(7).size == archive.stage(7).size == size
-    assert archive.stat(7).mtime == 1.0
+    archive.stage(7)
+    held = archive.stat(7)
+    assert (held.size, held.mtime, held.on_disk) == (size, 1.0, True)
 
 
 def test_a_put_with_a_wrong_digest_leaves_nothing(archive: Archive):
@@ -73,7 +75,7 @@ def test_a_put_whose_source_fails_leaves_nothing_and_says_so(archive: Archive):
         raise ClientAborted
 
     with pytest.raises(ClientAborted):
-        archive.put(7, fill, length=10, mtime=0.0)
+        archive.put(7, Incoming(fill=fill, length=10, mtime=0.0))
     with pytest.raises((NotFound, Gone)):
         archive.stat(7)
 

@@ -16,6 +16,7 @@ import requests
 
 from pacifica.common import ledger, orm
 from pacifica.common.archive import LocalArchive
+from pacifica.common.interface import Incoming
 from pacifica.common.volume import Volume
 from pacifica.datasafe import audit, ocfl, packs, report
 from pacifica.datasafe.config import Audit, Datasafe
@@ -44,7 +45,8 @@ def safe(request: pytest.FixtureRequest, tmp_path: Path) -> Safe:
     put(made, {"a.dat": b"one" * 1000, "sub/b.dat": b"b" * 3_000_000, "x.info": b"meta"}, first=True)
     put(made, {"a.dat": b"two", "sub/b.dat": b"b" * 3_000_000, "x.info": b"meta"}, first=False)
     for id, content in ((1, bytes(range(256)) * 10_240), (2, b"abc")):
-        LocalArchive(made.volume).put(id, io.BytesIO(content).readinto, length=None, mtime=1.0, owner="ada")
+        incoming = Incoming(fill=io.BytesIO(content).readinto, length=None, mtime=1.0, owner="ada")
+        LocalArchive(made.volume).put(id, incoming)
     audit.prepare()
     return made
 
