@@ -12,7 +12,7 @@ import yaml
 
 from ..common import orm
 from ..common.errors import BadRequest, Conflict, NotFound
-from ..common.rest import utc
+from ..common.moment import utc
 from .orm import LIVE, Cart, File, State, carts_of
 from .purging import purge
 from .tasks import shelf, stage

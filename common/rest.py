@@ -9,7 +9,6 @@ here needs CherryPy's engine or its global tree.
 import json
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import cherrypy
@@ -22,7 +21,7 @@ from .config import Auth
 from .dispatch import Dispatcher, walk
 from .health import Check, Healthz, Readyz
 
-__all__ = ["Resource", "application", "principal", "utc", "walk"]
+__all__ = ["Resource", "application", "principal", "walk"]
 
 LOG = logging.getLogger(__name__)
 
@@ -67,11 +66,6 @@ def principal() -> Principal:
     found = getattr(cherrypy.serving.request, "principal", None)
     assert isinstance(found, Principal)
     return found
-
-
-def utc(seconds: float) -> str:
-    """Return epoch seconds as Pacifica writes times: ``2026-11-21 07:43:12.225954``, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 class _Application(cherrypy.Application):

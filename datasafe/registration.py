@@ -6,7 +6,6 @@ transaction, in the commit that enters it.  Registering the same once more chang
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from ..common import ledger, orm
 from ..common.catalog import Transaction, as_id, record
 from ..common.errors import BadRequest, Conflict, PreconditionFailed
+from ..common.moment import epoch
 from ..common.pack import hasher
 from ..common.state import StateChange
 from .paths import NameLimits, judge
@@ -208,7 +208,6 @@ def _row(id: int, entry: Any) -> dict[str, Any]:
 
 def _time(text: str, id: int) -> float:
     try:
-        when = datetime.fromisoformat(text)
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError) as error:
+        return epoch(text)
+    except ValueError as error:
         raise BadRegistration(f"Invalid metadata for file {id}", reason="a time is no ISO date and time") from error

@@ -6,11 +6,11 @@ A job is told in the words of this suite; ``get_state`` tells it in Pacifica's.
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from ..common import orm
 from ..common.errors import BadRequest, NotFound
+from ..common.moment import epoch, utc
 from ..common.state import StateChange
 from .orm import Job, State
 from .outlook import next_step
@@ -122,11 +122,6 @@ def events(job_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def utc(seconds: float) -> str:
-    """Write a time as Pacifica does: ``2026-11-21 07:43:12.225954``, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
 def _row(row: Sequence[Any]) -> dict[str, Any]:
     told = dict(zip(_NAMES, row, strict=True))
     return {
@@ -159,8 +154,7 @@ def _rate(job: Job, log: list[dict[str, Any]], now: float) -> float | None:
         came = [entry["at"] for entry in log if entry["to"] == State.RECEIVED]
         if not came:
             return None
-        ended = datetime.strptime(came[0], "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
-        seconds = ended.timestamp() - job.created
+        seconds = epoch(came[0]) - job.created
     return round(job.bytes_done / max(seconds, 0.001), 1)
 
 
@@ -180,8 +174,7 @@ def _moment(name: str, text: str) -> float:
     if _SECONDS.fullmatch(text):
         return float(text)
     try:
-        when = datetime.fromisoformat(text)
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+        return epoch(text)
+    except ValueError:
         message = f"{name} must be a time like 2026-11-21T07:43:12Z, or epoch seconds."
         raise BadRequest(message, parameter=name) from None

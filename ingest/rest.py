@@ -9,11 +9,12 @@ from ..common import orm, rest, trace
 from ..common.auth import Principal, public
 from ..common.errors import BadRequest, Forbidden, NotFound
 from ..common.integrity import declared
+from ..common.moment import utc
 from ..common.streams import JSON_TYPES, Body, require_type
 from ..common.volume import Volume
 from .config import Settings
 from .idempotency import Request, once, parse
-from .jobs import about, find, page, utc
+from .jobs import about, find, page
 from .moving import take_list
 from .orm import Job, State
 from .tus import Files
