@@ -7,6 +7,7 @@ JSON columns hold text: they are read as a whole or not at all.
 import json
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, ClassVar
 
 import peewee
@@ -59,9 +60,9 @@ class Process(orm.Model):
 
         indexes = ((("slug", "order"), True),)
 
-    @property
+    @cached_property
     def definition(self) -> Definition:
-        """The definition, as it was registered."""
+        """The definition, as it was registered; read once for each row that was fetched."""
         return restore(json.loads(self.document))
 
 
@@ -107,6 +108,11 @@ class Data(Work):
     origin = peewee.BigIntegerField(null=True, index=True)  # whose result this is
     twin = peewee.BigIntegerField(null=True, index=True)  # the equal run that this one waits for
     invalidated = peewee.BooleanField(default=False)  # its result is not used again
+
+    class Meta:
+        """What the lists of one user are ordered by."""
+
+        indexes = ((("owner", "created"), False), (("owner", "state", "created"), False))
 
     def failed(self, error: Exception) -> None:
         """Enter ER with what may be told of ``error``, and announce it."""

@@ -130,11 +130,11 @@ class RestData:
         """Answer the list of the caller's objects, one of them, or a part of one."""
         wanted = str(parameters.get("fields", ""))
         if not id:
-            mine = Data.select(Data, Process).join(Process, on=(Data.process == Process.id), attr="held")
+            mine = Data.select().join(Process, on=(Data.process == Process.id))
             if not rest.principal().administrator:
                 mine = mine.where(Data.owner == rest.principal().name)
             rows = select(mine, parameters, DATA_FIELDS, DATA_ORDER, "-created")
-            return [project(shown.data(row, row.held), wanted) for row in rows]
+            return [project(one, wanted) for one in _shown(list(rows))]
         data = _mine(id)
         if not part:
             return project(_shown([data])[0], wanted)
