@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from . import fault
 from .fault import BundleError, shown
-from .header import BLOCK, ZEROS, check_global, fields, pax_fields, pax_records, refuse
+from .header import BLOCK, ZEROS, Headers, check_global, pax_fields, pax_records, refuse
 from .index import Index, Span
 from .limits import Limits
 from .name import DATA, METADATA, Names, checked, decoded, inside, plain
@@ -43,6 +43,7 @@ class Scanner:
         self._base = 0  # offset in the bundle of the first byte of the view in hand
         self._refusal: BundleError | None = None
         self._members = 0
+        self._header = Headers().read
         self._names = Names(self.limits.max_folders)
         self._short_bytes = min(255, self.limits.max_part_bytes, self.limits.max_name_bytes)
         self._part = bytearray()  # of a header or extended header that is not complete yet
@@ -90,7 +91,7 @@ class Scanner:
             offset = self._base + at
             at += BLOCK
             if header[156] == _REGULAR and self._start is None and header[0]:
-                raw, size, mtime = fields(header, offset)
+                raw, size, mtime = self._header(header, offset)
                 path = self._file(raw, size, mtime, offset, offset + BLOCK)
             elif (found := self._other(header, offset)) is not None:
                 size, path = found
@@ -177,7 +178,7 @@ class Scanner:
                 raise fault.HeaderWithoutMember(offset=offset)
             self._ended, self._state = BLOCK, self._ending
             return None
-        raw, size, mtime = fields(header, offset)
+        raw, size, mtime = self._header(header, offset)
         flag = header[156:157]
         if flag in (b"x", b"g", b"L"):
             self._extended(flag, raw, size, offset)

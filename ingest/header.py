@@ -28,9 +28,10 @@ V7 = bytes(8)
 
 _FORMATS = (POSIX, GNU, V7)
 _ENDS = tuple(numbers + bytes(BLOCK - 345) for numbers in (b"0000000\0" * 2, bytes(16), b"000000 \0" * 2))  # no prefix
-_USUAL = re.compile(  # from 100 on: mode, uid, gid; size, mtime, checksum
-    rb"(?:[0-7]{6}[0-7 ][\0 ]){3}([0-7]{11})[\0 ]([0-7]{11})[\0 ]([0-7]{6})\0 "
-)
+_OWNER = re.compile(rb"(?:[0-7]{6}[0-7 ][\0 ]){3}")  # mode, uid, gid
+_NUMBERS = re.compile(rb"([0-7]{11})[\0 ]([0-7]{11})[\0 ]")  # size, mtime
+_SPACES = 8 * 0x20  # what the checksum's own bytes count
+_NONE = (b"", bytes(BLOCK + 1), 0)  # fits no header
 _IDLE = (slice(100, 108), slice(108, 116), slice(116, 124), slice(329, 337), slice(337, 345))
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
 _SECONDS = re.compile(rb"-?[0-9]{1,12}(\.[0-9]{0,30})?")
@@ -58,28 +59,63 @@ _SPARSE_ROOTS = (b"GNU.sparse.", b"SUN.holesdata", b"SCHILY.realsize")
 _UTF8 = b"ISO-IR 10646 2000 UTF-8"
 
 
-def fields(header: bytes, offset: int) -> tuple[bytes, int, float]:
-    """Check ``header``, the block at ``offset``; return its name as bytes, its size and mtime (epoch seconds).
+class Headers:
+    """Reads header blocks.  Most are like the last one of their type but for name, numbers and checksum."""
 
-    Nearly every header is read by the first branch; what is unusual in any way gets a closer look.
-    """
-    # Adler's low half is 1 + the byte sum modulo 65521 (here from 0), and 256 bytes never reach that: an exact sum,
-    # six times as fast as sum().  The checksum's own eight bytes count as spaces.
-    total = (adler32(header[:256], 0) & 0xFFFF) + (adler32(header[256:], 0) & 0xFFFF) + 256
-    total -= adler32(header[148:156], 0) & 0xFFFF
-    usual = _USUAL.match(header, 100)
-    if usual and header.endswith(_ENDS) and header[257:265] in _FORMATS:
-        size, mtime, claim = usual.groups()
-        if int(claim, 8) == total:
-            return header[:100].rstrip(b"\0"), int(size, 8), int(mtime, 8)
+    def __init__(self) -> None:
+        """Know nothing of any header yet."""
+        # By type flag: the last usual header's mode, uid and gid; what was behind its checksum; the sum of both.
+        self._known: dict[int, tuple[bytes, bytes, int]] = {}
+        self._numbers = b""  # size and mtime as they were last written, their sum, and what they mean
+        self._sum = self._size = self._mtime = 0
+
+    def read(self, header: bytes, offset: int) -> tuple[bytes, int, float]:
+        """Check ``header``, the block at ``offset``; return its name as bytes, its size and mtime (epoch seconds)."""
+        owner, rest, total = self._known.get(header[156], _NONE)
+        alike = header.endswith(rest) and header.startswith(owner, 100)
+        if alike and (header.startswith(self._numbers, 124) or self._count(header)):
+            name = header[:100].rstrip(b"\0")
+            if header.startswith(b"%06o\0 " % (_sum(name) + self._sum + total), 148) and b"\0" not in name:
+                return name, self._size, self._mtime
+        found = _closely(header, offset)
+        self._remember(header)
+        return found
+
+    def _count(self, header: bytes) -> bool:
+        """Read size and mtime; tell whether they are written in the usual way."""
+        usual = _NUMBERS.match(header, 124)
+        if usual:
+            self._numbers, self._sum = usual[0], _sum(usual[0])
+            self._size, self._mtime = int(usual[1], 8), int(usual[2], 8)
+        return bool(usual)
+
+    def _remember(self, header: bytes) -> None:
+        """Expect others like ``header``, which is valid, if nothing about it is unusual."""
+        owner, rest = header[100:124], header[156:]
+        if self._count(header) and _OWNER.fullmatch(owner) and rest.endswith(_ENDS) and rest[101:109] in _FORMATS:
+            total = _sum(owner) + _SPACES + _sum(rest[:256]) + _sum(rest[256:])
+            self._known[header[156]] = owner, rest, total
+
+
+def _closely(header: bytes, offset: int) -> tuple[bytes, int, float]:
+    """Return what ``Headers.read`` does, of a header that may be unusual in any way."""
     octal = _OCTAL.fullmatch(header, 148, 156)
-    if not octal or int(octal[1], 8) != total:
+    if not octal or int(octal[1], 8) != _sum(header[:148]) + _SPACES + _sum(header[156:412]) + _sum(header[412:]):
         refuse(header, offset)
     raw = _raw_name(header, offset)
     for field in _IDLE:  # nothing is done with them, but other readers give up where they are no numbers
         if header[field].strip(b" \0"):
             _number(header[field], offset)
     return raw, _size(header[124:136], offset), _time_field(header[136:148], offset)
+
+
+def _sum(data: bytes) -> int:
+    """Return the sum of at most 256 bytes.
+
+    Adler's low half is 1 + the byte sum modulo 65521 (here from 0), which 256 bytes never reach: exact, and six times
+    as fast as sum().
+    """
+    return adler32(data, 0) & 0xFFFF
 
 
 def refuse(header: bytes, offset: int) -> NoReturn:
