@@ -5,11 +5,12 @@ import getpass
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ..common.errors import ServiceError
+from ..common.errors import BadRequest, ServiceError
 from ..common.values import Seconds, parse
-from . import audit, loi
+from . import audit, bagit, loi, takeover
 from .audit import Outcome, Thing
 from .config import settings
 from .pace import Pace, TimeUp
@@ -20,7 +21,7 @@ SOUND, DAMAGED, UNFINISHED, UNREADABLE = 0, 3, 4, 5  # exit codes of `audit`
 
 
 def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add ``audit``, ``rebuild`` and ``delete``."""
+    """Add ``audit``, ``rebuild``, ``delete``, ``import`` and ``export``."""
     check = commands.add_parser(
         "audit",
         help="read everything again, or a part of it, the oldest check first",
@@ -40,6 +41,27 @@ def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     delete.add_argument("--reason", required=True, help="for all to read")
     delete.add_argument("--username", default=getpass.getuser(), help="who deletes (%(default)s)")
     delete.set_defaults(command=_delete)
+
+    taking = commands.add_parser(
+        "import",
+        help="take over the datasets of a LabInform datasafe, with their LOIs",
+        epilog="exit codes: 0 all are held now, 3 some are damaged, 5 some were left for another reason",
+    )
+    taking.add_argument("root", type=Path, metavar="DATASAFE_ROOT", help="its folder, which is only read")
+    taking.add_argument("--issuer", required=True, help="the number behind 42. in its LOIs")
+    taking.add_argument("--username", default=getpass.getuser(), help="whose the datasets will be (%(default)s)")
+    taking.add_argument("--json", action="store_true", help="one JSON object a dataset in place of a line of text")
+    taking.set_defaults(command=_import)
+
+    giving = commands.add_parser(
+        "export",
+        help="write a version of a dataset as a bag (BagIt, RFC 8493)",
+        epilog="exit codes: 0 written, 1 failed, nothing written",
+    )
+    giving.add_argument("--loi", required=True)
+    giving.add_argument("--version", type=int, help="default: the newest")
+    giving.add_argument("target", type=Path, help="folder to make")
+    giving.set_defaults(command=_export)
 
 
 class _Round:
@@ -140,6 +162,24 @@ def _rebuild(arguments: argparse.Namespace) -> int:
 def _delete(arguments: argparse.Namespace) -> int:
     end = safe().delete(loi.dataset(arguments.loi), arguments.username, arguments.reason)
     sys.stdout.write(f"{end.loi} is deleted; its number is never given again\n")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    if not arguments.root.is_dir():
+        raise BadRequest(f"{arguments.root} is no folder.")
+    states = set()
+    for outcome in takeover.take_over(safe(), arguments.root, arguments.issuer, arguments.username):
+        states.add(outcome.state)
+        line = f"{outcome.state} {outcome.name} {outcome.reason}".rstrip()
+        sys.stdout.write((json.dumps(outcome._asdict()) if arguments.json else line) + "\n")
+    return DAMAGED if takeover.DAMAGED in states else UNREADABLE if takeover.LEFT in states else SOUND
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    name = loi.dataset(arguments.loi)
+    safe().find(name)
+    bagit.export(safe().store.open(name, arguments.version), arguments.target)
     return 0
 
 
