@@ -11,7 +11,7 @@ from ..common.auth import public
 from ..common.errors import BadRequest, Conflict, Forbidden, MethodNotAllowed, NotFound
 from ..common.streams import json_body
 from ..common.volume import Volume
-from . import creation, dispatch, reuse, shown
+from . import creation, dispatch, graph, reuse, shown
 from .config import Settings
 from .given import document, free_slug, options, tags, text
 from .keeping import withdraw
@@ -119,6 +119,7 @@ class RestData:
             "stdout": self._stdout,
             "files": _files,
             "reuse": lambda data, _: reuse.explain(data),
+            "graph": _graph,
         }
         self._done: dict[str, Callable[[Data, Any], Any]] = {
             "restart": _restart,
@@ -255,6 +256,16 @@ def _linked(data: Data, wanted: Any, here: Any) -> list[Data]:
 def _files(data: Data, _: dict[str, Any]) -> list[dict[str, Any]]:
     rows = DataFile.select().where(DataFile.data == data.id).order_by(DataFile.name)
     return [{"name": row.name, "file_id": row.file_id, "size": row.size, "sha256": row.sha256} for row in rows]
+
+
+def _graph(data: Data, parameters: dict[str, Any]) -> Any:
+    wanted, found = parameters.get("format", "json"), graph.around(data, rest.principal())
+    if wanted == "json":
+        return found
+    if wanted not in ("dot", "svg"):
+        raise BadRequest("format is json, dot or svg.", parameter="format")
+    cherrypy.response.headers["Content-Type"] = "image/svg+xml" if wanted == "svg" else "text/vnd.graphviz"
+    return (graph.svg if wanted == "svg" else graph.dot)(found).encode()
 
 
 def _restart(data: Data, _: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import requests
@@ -131,3 +132,21 @@ def test_a_killed_suite_ends_what_it_had_begun(tmp_path):
     files = [file["file_id"] for id in chain for file in flow.get(id, "/files")]
     assert len(files) == len(set(files)) == 11
     suite.stop()
+
+
+def test_the_graph_is_told_whole_and_hostile_names_stay_names(flow):
+    name = '"];x<script>alert(1)</script>&\\'
+    first = flow.create("number", {"value": 1}, name=name)
+    second = flow.create("increment", {"source": first})
+    for id in (first, second):
+        told = flow.get(id, "/graph")
+        assert [node["id"] for node in told["nodes"]] == [first, second]
+        assert told["edges"] == [{"parent": first, "child": second, "kind": "io"}]
+    picture = requests.get(f"{flow.url}/data/{first}/graph?format=svg")
+    assert picture.headers["Content-Type"].startswith("image/svg+xml")
+    assert ElementTree.fromstring(picture.text).tag.endswith("svg")
+    assert "<script" not in picture.text
+    text = requests.get(f"{flow.url}/data/{first}/graph?format=dot").text
+    assert f"{first} -> {second};" in text
+    assert '\\"];x<script>' in text
+    assert requests.get(f"{flow.url}/data/{first}/graph?format=png").status_code == 400
