@@ -9,9 +9,10 @@ from typing import Any
 
 from ..common import orm
 from ..common.volume import Volume
-from .orm import Job, State
+from .orm import Job, State, Upload
 
-NO_JOB = "no job"  # what the rows do not know: other services' uploads, and what a crash has left
+UPLOAD = "upload"  # a resumable one that is no job yet
+NO_JOB = "no job"  # what the rows do not know: other services' bytes, and what a crash has left
 
 NAME = re.compile(r"([0-9a-f]{32})(\.[0-9a-z.]+)?", re.ASCII)  # of a file in the spool
 
@@ -19,7 +20,8 @@ NAME = re.compile(r"([0-9a-f]{32})(\.[0-9a-z.]+)?", re.ASCII)  # of a file in th
 def report(volume: Volume) -> dict[str, Any]:
     """Return what an administrator wants to know of the volume; sizes in bytes, ages in seconds.
 
-    ``spool`` has files, bytes and the number of jobs for each state of a job, and under ``no job`` the rest;
+    ``spool`` has files, bytes and the number of jobs for each state of a job, under ``upload`` those of resumable
+    uploads that are no job yet, and under ``no job`` the rest;
     ``reserved_bytes`` is what uploads that are arriving have announced and not sent yet, in all processes;
     ``unpublished`` are packs that belong to no finished job (yet).
     """
@@ -63,7 +65,9 @@ def files(folder: Path) -> Iterator[tuple[str, int, float]]:
             yield str(path.relative_to(folder)), facts.st_blocks * 512, facts.st_mtime
 
 
-def _spooled() -> Iterator[tuple[int, str, str]]:
+def _spooled() -> Iterator[tuple[int | None, str, str]]:
+    for (spool,) in Upload.select(Upload.spool).where(Upload.spool.is_null(False)).tuples():
+        yield None, UPLOAD, spool
     yield from Job.select(Job.id, Job.state, Job.spool).where(Job.spool.is_null(False)).tuples()
 
 

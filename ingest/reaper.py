@@ -69,7 +69,18 @@ class Strays:
         if time.monotonic() < self.next:
             return 0
         self.next = time.monotonic() + STRAY_SECONDS
-        return clear_strays(self.volume())
+        volume = self.volume()
+        return clear_strays(volume) + drop_orphans(volume)
+
+
+def drop_orphans(volume: Volume) -> int:
+    """Take back the packs of no job that a writer has left unpublished, with their bytes on ``volume``."""
+    dropped = 0
+    for pack in ledger.orphans(STRAY_DAYS * 86400):
+        log.warning("pack %s was never published and is removed", pack.name)
+        ledger.abandon(pack, volume)
+        dropped += 1
+    return dropped
 
 
 def clear_strays(volume: Volume) -> int:

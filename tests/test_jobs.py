@@ -251,6 +251,9 @@ def test_the_disk_report_tells_whose_bytes_wait_and_what_is_promised(alone: Suit
     sent = HalfSent(alone.start(), posted)
     threading.Thread(target=lambda: sent.socket.sendall(sent.rest[:1_500_000]), daemon=True).start()
     (alone.archive / "spool" / ("0" * 32)).write_bytes(b"x" * 5000)
+    creation = {"Tus-Resumable": "1.0.0", "Upload-Length": "9000", "Content-Type": "application/offset+octet-stream"}
+    begun = requests.post(f"{alone.urls['ingest']}/files/", data=b"y" * 6000, headers=creation, timeout=30)
+    assert begun.status_code == 201
     found: dict[str, Any] = until(
         lambda: (
             (report := json.loads(alone.command("ingest", "disk", "--json").stdout))["spool"].get("RECEIVING")
@@ -260,6 +263,8 @@ def test_the_disk_report_tells_whose_bytes_wait_and_what_is_promised(alone: Suit
     assert found["spool"]["RECEIVING"]["jobs"] == 1
     assert found["spool"]["no job"]["files"] == 1
     assert found["spool"]["no job"]["bytes"] >= 5000
+    assert (found["spool"]["upload"]["files"], found["spool"]["upload"]["jobs"]) == (1, 0)
+    assert found["spool"]["upload"]["bytes"] >= 6000
     assert 0 < found["reserved_bytes"] <= len(posted)
     assert found["takes_uploads"] is (found["free_bytes"] - found["reserved_bytes"] > found["watermark_bytes"])
     assert found["oldest"]["age_seconds"] < 600

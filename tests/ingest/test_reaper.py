@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pacifica.common import orm
+from pacifica.common import ledger, orm
 from pacifica.common.errors import ChecksumMismatch, ClientAborted, NoSpace
-from pacifica.common.volume import Volume
+from pacifica.common.volume import Volume, new_name
 from pacifica.ingest import orm as rows
 from pacifica.ingest.orm import Job, State, open_job
 from pacifica.ingest.reaper import STRAY_DAYS, Strays, clear_spool, clear_strays, end_silent
@@ -72,3 +72,16 @@ def test_old_files_that_no_job_names_are_removed(volume: Volume) -> None:
     strays = Strays(lambda: volume)
     assert (strays(), strays(), clear_strays(volume)) == (2, 0, 0)
     assert names(volume) == [*(f"{1:032x}{suffix}" for suffix in ("", ".blocks", ".index")), "d" * 32]
+
+
+def test_a_pack_of_no_job_that_was_never_published_is_removed_once_it_is_old(volume: Volume) -> None:
+    drafts = [ledger.begin_pack(new_name(), "file", None, 0, id, 1, 5, "ann") for id in (1, 2)]
+    for pack in drafts:
+        volume.pack_path(pack.name).parent.mkdir(parents=True, exist_ok=True)
+        volume.pack_path(pack.name).write_bytes(b"bytes")
+    long_ago = orm.clock() - (STRAY_DAYS + 1) * 86400
+    orm.execute("UPDATE pack SET created = ? WHERE id = ?", long_ago, drafts[0].id)
+    strays = Strays(lambda: volume)
+    assert (strays(), strays()) == (1, 0)
+    assert [volume.pack_path(pack.name).exists() for pack in drafts] == [False, True]
+    assert orm.rows("SELECT id FROM pack") == [(drafts[1].id,)]
