@@ -25,7 +25,8 @@ share the cores.
 
 *to archived*: from the first byte of the POST to durable, verified, in the ledger and in the catalogue.  *embedded* is
 `pacifica up`; *scaled* is uWSGI with two processes a service by config/uwsgi-*.ini, Celery workers, PostgreSQL (with
-fsync) and RabbitMQ.  A bundle is posted, and a cart downloaded, by curl.
+fsync) and RabbitMQ.  A bundle is posted, and a cart downloaded, by curl.  *labinform-datasafe* is the original,
+measured in the same run on the same datasets, where the judges' environment of the tests is there.
 
 """
 

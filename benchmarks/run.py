@@ -9,10 +9,13 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import bundle
+import datasets
 import house
 import limit
 import report
@@ -52,7 +55,7 @@ def _measure(folder: Path, deployments: list[str], repeats: int) -> tuple[list[R
         for name in deployments:
             with DEPLOYMENTS[name](folder) as running:
                 bench = Bench(running, bundles, served, folder, repeats)
-                for row in bench.rows():
+                for row in chain(bench.rows(), _datasets(running, folder, repeats)):
                     rows.append(row)
                     print(
                         " | ".join(cell.ljust(width) for cell, width in zip(row.cells(), report.WIDTHS, strict=True)),
@@ -61,6 +64,14 @@ def _measure(folder: Path, deployments: list[str], repeats: int) -> tuple[list[R
                 growth[name] = bench.growth
             shutil.rmtree(folder / name, ignore_errors=True)
     return rows, growth
+
+
+def _datasets(running: house.House, folder: Path, repeats: int) -> Iterator[Row]:
+    own = folder / f"datasets-{running.name}"
+    own.mkdir()
+    suite = running.suite
+    yield from datasets.rows(running.name, suite.urls["datasets"], suite.archive, own, repeats)
+    shutil.rmtree(own)
 
 
 def _parse() -> argparse.Namespace:
