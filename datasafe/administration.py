@@ -168,6 +168,7 @@ def _delete(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     if not arguments.root.is_dir():
         raise BadRequest(f"{arguments.root} is no folder.")
+    safe().settle()  # what a run that was killed has left
     states = set()
     for outcome in takeover.take_over(safe(), arguments.root, arguments.issuer, arguments.username):
         states.add(outcome.state)
