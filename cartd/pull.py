@@ -3,11 +3,12 @@
 import threading
 from typing import NamedTuple
 
-from ..common.errors import ArchiveUnavailable, Cancelled, ChecksumMismatch, Damaged
+from ..common.errors import ArchiveUnavailable, Cancelled, ChecksumMismatch, Conflict, Damaged
 from ..common.pack import Sidecar, discard, hasher
 from ..common.remote import RemoteArchive, RemoteBody
-from ..common.spool import receive
+from ..common.spool import receive, reread
 from ..common.volume import Volume, keep
+from . import part
 from .filling import mismatch
 
 RESUMES_MAX = 4  # connections lost one after the other, with nothing coming in between
@@ -31,8 +32,9 @@ class Wish(NamedTuple):
 def pull(archive: RemoteArchive, volume: Volume, name: str, wish: Wish, stopped: threading.Event) -> None:
     """Have the file as pack ``name`` of ``volume``, durably; what an earlier attempt completed is taken as it is.
 
-    ChecksumMismatch, with nothing left, when two copies of it are not what was declared; ArchiveUnavailable when it
-    did not come; Cancelled once ``stopped`` is set.
+    What one left half done is read again and gone on with.  ChecksumMismatch, with nothing left, when two copies of it
+    are not what was declared; ArchiveUnavailable when it did not come, Cancelled once ``stopped`` is set: then what did
+    come stays for the next attempt.
     """
     if _is_there(volume, name, wish):
         return
@@ -56,15 +58,26 @@ def _is_there(volume: Volume, name: str, wish: Wish) -> bool:
 
 
 def _copy(archive: RemoteArchive, volume: Volume, name: str, wish: Wish, stopped: threading.Event) -> None:
-    discard(volume, name)  # what is there is not it
     digest = hasher(wish.hashtype)()
-    spooled = volume.spool / f"{name}.{threading.get_ident()}"
-    source = Source(archive, wish.id, wish.size, stopped)
-    try:
-        received = receive(source.fill, spooled, digest.update)
+
+    def feed(view: memoryview) -> None:
+        if stopped.is_set():
+            raise Cancelled
+        digest.update(view)
+
+    with part.taken(volume, name, wish.size) as path:
+        begun = reread(path, feed)
+        source = Source(archive, wish.id, wish.size, stopped, begun.size)
+        try:
+            received = receive(
+                source.fill, path, digest.update, begun=begun, keep_after=(ArchiveUnavailable, Cancelled)
+            )
+        finally:
+            source.close()
         if digest.hexdigest() != wish.hashsum:
+            part.discard(volume, name)  # also what others hold: nobody knows whose byte is wrong
             raise mismatch(wish.path, wish.id)
-        Sidecar(
+        sidecar = Sidecar(
             pack=name,
             kind="staged",  # nothing of it is in the ledger
             job=None,
@@ -75,19 +88,23 @@ def _copy(archive: RemoteArchive, volume: Volume, name: str, wish: Wish, stopped
             created=wish.mtime,
             blocks=received.blocks,
             extra={"hashtype": wish.hashtype, "hashsum": wish.hashsum},
-        ).write(volume)
-        keep(spooled, volume.pack_path(name))
-    finally:
-        source.close()
-        spooled.unlink(missing_ok=True)
+        )
+        try:
+            sidecar.write(volume)
+            keep(path, volume.pack_path(name))
+        except Conflict:  # what is there is not it
+            discard(volume, name)
+            sidecar.write(volume)
+            keep(path, volume.pack_path(name))
+    part.discard(volume, name)
 
 
 class Source:
     """A file's bytes in order, over as many connections as it takes: one that breaks is resumed where it broke."""
 
-    def __init__(self, archive: RemoteArchive, id: int, size: int, stopped: threading.Event) -> None:
+    def __init__(self, archive: RemoteArchive, id: int, size: int, stopped: threading.Event, offset: int = 0) -> None:
         self._archive, self._id, self._size, self._stopped = archive, id, size, stopped
-        self._offset = self._failures = 0
+        self._offset, self._failures = offset, 0
         self._body: RemoteBody | None = None
 
     def fill(self, view: memoryview) -> int:

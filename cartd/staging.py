@@ -15,6 +15,7 @@ from ..common import orm
 from ..common.errors import ServiceError
 from ..common.interface import Held
 from ..common.remote import RemoteArchive
+from . import part
 from .config import Cartd
 from .orm import Cart, File
 from .pull import Wish, pull
@@ -40,8 +41,6 @@ def stage(cart: Cart, shelf: Shelf, archive: RemoteArchive, settings: Cartd, min
     A failure that no other attempt will mend is raised at once; one that may pass after the other files had their turn,
     unless many fail in a row.  It counts as a failed attempt only where nothing came at all.
     """
-    for part in shelf.staged(cart.id).spool.iterdir():  # what a killed attempt left half written
-        part.unlink(missing_ok=True)
     stopped = threading.Event()
     with ThreadPoolExecutor(settings.pulls, thread_name_prefix="pull") as pool:
         try:
@@ -49,7 +48,7 @@ def stage(cart: Cart, shelf: Shelf, archive: RemoteArchive, settings: Cartd, min
             work.look()
             waiting = work.waiting()
             if waiting:
-                needed = sum(wish.size for wish in waiting)
+                needed = max(sum(wish.size for wish in waiting) - part.room_of(shelf.staged(cart.id)), 0)
                 purge, buffer = settings.lru_purge, settings.lru_buffer_time
                 admit(cart, shelf, needed, min_free=min_free, purge=purge, buffer_seconds=buffer)
                 work.pull(waiting)
@@ -64,6 +63,7 @@ def stage(cart: Cart, shelf: Shelf, archive: RemoteArchive, settings: Cartd, min
     if on_tape:
         _postpone(cart, on_tape)
         return False
+    part.discard(shelf.staged(cart.id))
     cart.progress(bytes_total=_total(cart), pending_bytes=0)
     return True
 
@@ -120,7 +120,9 @@ class _Pass:
             left -= sum(wish.size for wish, _ in done)
             self.came += len(done)
             with orm.transaction():
-                self._cart.progress(pending_bytes=left)
+                # what has come counts for eviction also where the cart fails later
+                here = self._cart.bytes_total + sum(wish.size for wish, _ in done)
+                self._cart.progress(pending_bytes=max(left - part.room_of(self._volume), 0), bytes_total=here)
                 for wish, _ in done:
                     orm.execute("UPDATE file SET status = 'staged', error = '' WHERE id = ?", wish.row)
 

@@ -42,6 +42,8 @@ def receive(
     feed: Callable[[memoryview], None] | None = None,
     *,
     on_progress: Callable[[int], None] | None = None,
+    begun: Received | None = None,
+    keep_after: tuple[type[Exception], ...] = (),
 ) -> Received:
     """Write what ``fill`` delivers to the new file ``path``; it and its name are on disk when this returns.
 
@@ -52,11 +54,16 @@ def receive(
     On any failure ``path`` is unlinked and the threads have ended.  After an exception of ``feed`` or of the disk
     (NoSpace, OSError; fsync is not tried twice) the rest of the body is taken from ``fill`` first, so that the client
     lives to read its answer.  What ``fill`` or ``on_progress`` raises (ClientAborted) ends it at once.
+
+    Where that is one of ``keep_after``, the file stays with the whole blocks that had come.  Another call goes on
+    behind them, or behind what a killed one left: ``begun`` is what ``reread`` says of the file, cut to whole blocks.
     """
-    writer = _Writer(path)
+    writer = _Writer(path, begun)
     try:
-        received = _pump(fill, writer, feed, on_progress)
+        received = _pump(fill, writer, feed, on_progress, keep_after)
         writer.finish()
+    except keep_after:
+        raise
     except BaseException:
         writer.unlink()
         raise
@@ -84,6 +91,7 @@ def _pump(
     writer: "_Writer",
     feed: Callable[[memoryview], None] | None,
     on_progress: Callable[[int], None] | None,
+    keep_after: tuple[type[Exception], ...],
 ) -> Received:
     """Carry the body through, inline while it fits one block."""
     ring = memoryview(mmap(-1, SLOTS * BLOCK))  # page aligned, as O_DIRECT wants it; untouched pages cost nothing
@@ -94,14 +102,20 @@ def _pump(
         _scan(feed, ring[:total])
         if on_progress:
             on_progress(total)
-        return Received(total, bytes(writer.digests))
+        return writer.received()
     writer.go_direct()
     stages: list[_Stage] = []
     try:
         stages.append(_Stage(writer.write, "spool-write"))
         if feed is not None:
             stages.append(_Stage(lambda slot, count: _scan(feed, slot[:count]), "spool-feed"))
-        total = _turn(fill, slots, stages, total, ended, on_progress)
+        _turn(fill, slots, stages, total, ended, on_progress)
+    except keep_after:
+        for stage in stages:  # the blocks that are under way still go to the disk
+            stage.end()
+        if failure := _failure(stages):
+            raise failure from None
+        raise
     except BaseException:
         for stage in stages:
             stage.stopped = True
@@ -111,7 +125,7 @@ def _pump(
             stage.end()
     if failure := _failure(stages):
         raise failure
-    return Received(total, bytes(writer.digests))
+    return writer.received()
 
 
 def _turn(
@@ -121,8 +135,8 @@ def _turn(
     total: int,
     ended: bool,
     on_progress: Callable[[int], None] | None,
-) -> int:
-    """Turn the ring from its first block, full, and what ``total`` has beyond it, to the end; return the new total."""
+) -> None:
+    """Turn the ring from its first block, full, and what ``total`` has beyond it, to the end."""
     count, number = BLOCK, 0
     behind = total - BLOCK  # bytes that lie in the second slot already
     seen = 0
@@ -143,7 +157,6 @@ def _turn(
         count, behind = behind, 0
         if not ended:
             count, ended = _fill(fill, slot, count)
-    return seen
 
 
 def _fill(fill: Callable[[memoryview], int], block: memoryview, count: int = 0) -> tuple[int, bool]:
@@ -211,16 +224,20 @@ class _Stage:
 
 
 class _Writer:
-    """The new file: whole blocks go past the page cache where the file system lets them."""
+    """The file, new or begun: whole blocks go past the page cache where the file system lets them."""
 
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)  # not truncated: an attempt that still lives must write to a file of its own
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.digests = bytearray()
-        self._path, self._offset, self._started = path, 0, 0
+    def __init__(self, path: Path, begun: Received | None) -> None:
+        size = begun.size if begun else 0
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        if begun is None:
+            path.unlink(missing_ok=True)  # not truncated: an attempt that still lives must write to a file of its own
+            flags |= os.O_CREAT | os.O_EXCL
+        self.digests = bytearray(begun.blocks if begun else b"")
+        self._path, self._offset, self._started = path, size, size
         self._direct = self._overhang = False
         with no_space():
             self._descriptor = os.open(path, flags, 0o640)
+        os.ftruncate(self._descriptor, size)
 
     def go_direct(self) -> None:
         """Write past the page cache from now on, if that can be."""
@@ -246,6 +263,10 @@ class _Writer:
             # DONTNEED starts the write-back of dirty pages and waits for none of it (Linux, mm/fadvise.c)
             os.posix_fadvise(self._descriptor, self._started, end - self._started, os.POSIX_FADV_DONTNEED)
             self._started = end
+
+    def received(self) -> Received:
+        """Return what the file holds, what it was begun with included."""
+        return Received(self._offset, bytes(self.digests))
 
     def finish(self) -> None:
         """Cut off what the last block took along and put the file on disk; a failed fsync is final."""

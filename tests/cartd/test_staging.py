@@ -163,6 +163,33 @@ def test_an_unknown_file_fails_the_cart(site, archive, work):
     assert told(site.head("c")) == (500, "error", "File 99 is not in the archive.")
 
 
+def test_the_next_attempt_goes_on_where_the_last_one_stood(site, archive, work, monkeypatch):
+    monkeypatch.setattr(pull, "RESUMES_MAX", 0)
+    archive.files[2] = BIG * 3
+    archive.script[2] = ["reset"]
+    site.post("c", selection(archive, 2))
+    assert work("c", times=1).state == State.STAGING
+    (kept,) = site.shelf.staged(site.cart("c").id).spool.iterdir()
+    assert kept.stat().st_size == 4 << 20  # whole blocks of the 4.8 MB that came
+    assert work("c", times=1).state == State.READY
+    assert archive.gets == [(2, ""), (2, f"bytes={4 << 20}-")]
+    assert members(site.get("c?filename=data").content) == expected(archive, 2)
+    assert not any(site.shelf.staged(site.cart("c").id).spool.iterdir())
+
+
+def test_what_an_attempt_left_is_believed_only_as_far_as_the_whole_checks(site, archive, work, monkeypatch):
+    monkeypatch.setattr(pull, "RESUMES_MAX", 0)
+    archive.files[2] = BIG * 3
+    archive.script[2] = ["reset"]
+    site.post("c", selection(archive, 2))
+    work("c", times=1)
+    (kept,) = site.shelf.staged(site.cart("c").id).spool.iterdir()
+    kept.write_bytes(bytes(kept.stat().st_size))
+    assert work("c", times=1).state == State.READY
+    assert archive.gets[1:] == [(2, f"bytes={4 << 20}-"), (2, "")]
+    assert members(site.get("c?filename=data").content) == expected(archive, 2)
+
+
 # ---- tape ----------------------------------------------------------------------------------------------------------
 
 
