@@ -153,6 +153,9 @@ class _Pass:
                 try:
                     done.append((item, future.result()))
                     in_a_row = 0
+                except FileNotFoundError:
+                    self._cart.heed()  # deleted, and its folder went with it
+                    raise
                 except ServiceError as error:
                     File.update(error=error.message).where(File.id == item[0]).execute()
                     self.failures.append(error)
