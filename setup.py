@@ -42,7 +42,7 @@ setup(
     python_requires=">=3.11",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
-    package_data={"": [f"**/*.{suffix}" for suffix in DATA], "pacifica.flow": ["runtime/**/*"]},
+    package_data={"": [f"**/*.{suffix}" for suffix in DATA], "pacifica.flow": ["runtime/**/*", "library/**/*"]},
     include_package_data=False,
     zip_safe=False,
     install_requires=[

@@ -148,12 +148,12 @@ def record(
     ``key_values`` are (key, value), ``file_key_values`` (file id, key, value).  Every value is kept as text, a string
     as it is and anything else as JSON; BadRequest for text that PostgreSQL cannot hold (NUL, lone surrogates).
     """
-    about = {"submitter": _text(submitter), "project": _text(project), "instrument": _text(instrument)}
+    about = {"submitter": as_text(submitter), "project": as_text(project), "instrument": as_text(instrument)}
     more = json.dumps(dict(extra or {}), sort_keys=True)
     Transaction.insert(id=id, owner=owner, **about, extra=more, created=orm.now()).execute()
-    said = [(id, _text(key), _text(value)) for key, value in key_values]
+    said = [(id, as_text(key), as_text(value)) for key, value in key_values]
     orm.insert_rows(TransactionKeyValue, ("transaction", "key", "value"), said)
-    for batch in batches(((file, _text(key), _text(value)) for file, key, value in file_key_values), BATCH):
+    for batch in batches(((file, as_text(key), as_text(value)) for file, key, value in file_key_values), BATCH):
         orm.insert_rows(FileKeyValue, ("file", "key", "value"), batch)
 
 
@@ -220,14 +220,8 @@ def as_id(value: object) -> str:
     return str(value)
 
 
-@lru_cache(maxsize=4096)  # the files of a transaction mostly share their times
-def iso(seconds: float) -> str:
-    """Write a time as Pacifica's metadata does: ``2026-11-21T07:37:08``, UTC."""
-    known = min(max(seconds, _FIRST), _LAST)  # a tar header can claim years that a date cannot hold
-    return datetime.fromtimestamp(known, UTC).isoformat(timespec="seconds")[:19]  # without the zone
-
-
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """Return a value as the catalogue keeps it: text as it is, else JSON.  BadRequest for what no text column holds."""
     text = value if isinstance(value, str) else json.dumps(value)
     if not text.isascii():
         try:
@@ -237,6 +231,13 @@ def _text(value: object) -> str:
     if "\0" in text:
         raise BadRequest("A value in the metadata holds a NUL character.")
     return text
+
+
+@lru_cache(maxsize=4096)  # the files of a transaction mostly share their times
+def iso(seconds: float) -> str:
+    """Write a time as Pacifica's metadata does: ``2026-11-21T07:37:08``, UTC."""
+    known = min(max(seconds, _FIRST), _LAST)  # a tar header can claim years that a date cannot hold
+    return datetime.fromtimestamp(known, UTC).isoformat(timespec="seconds")[:19]  # without the zone
 
 
 def _names(principal: str) -> set[str]:

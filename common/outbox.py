@@ -11,6 +11,7 @@ import peewee
 from . import orm
 from .broker import Message, call
 from .events import event
+from .inbox import deliver
 from .publisher import Publisher, configure, current
 
 __all__ = ["Outbox", "Publisher", "announce", "configure", "publish_pending", "ring"]
@@ -39,7 +40,9 @@ def ring(queue: str, task: str, id: Any, attempt: int) -> None:
 def announce(type: str, subject: str, data: dict[str, Any], *, source: str) -> str:
     """Publish an event once this commits; return its id.  Call it in the transaction of the change that it reports."""
     id, body = event(type, subject, data, source=source, moment=orm.clock())
-    _post("event", type, body)
+    with orm.transaction():
+        deliver(id, type, body)
+        _post("event", type, body)
     return id
 
 

@@ -1,6 +1,7 @@
 """The tables that all services share, and their version."""
 
 from . import catalog, ledger
+from .inbox import Inbox, Subscription
 from .outbox import Outbox
 from .schema import Schema, System
 from .state import StateChange
@@ -13,6 +14,6 @@ class CommonSystem(System):
 
 COMMON = Schema(
     system=CommonSystem,
-    models=(StateChange, Outbox, SweeperLease, *ledger.MODELS, *catalog.MODELS),
+    models=(StateChange, Outbox, Inbox, Subscription, SweeperLease, *ledger.MODELS, *catalog.MODELS),
     version=(1, 0),
 )

@@ -13,6 +13,7 @@ from .embedded import WorkerThread, embedded_worker
 from .outbox import configure
 from .server import HttpServer
 from .service import Service, services
+from .subscriber import Subscriber
 from .sweeper import Sweeper
 
 
@@ -24,7 +25,7 @@ class Suite:
         self.host, self.auto_ports = host, auto_ports
         self.servers: dict[str, HttpServer] = {}
         self.workers: list[WorkerThread] = []
-        self.sweeper: Sweeper | None = None
+        self.threads: list[Sweeper | Subscriber] = []
 
     def start(self) -> None:
         """Bring the database to this version, then start servers, workers and the sweeper; undone on failure."""
@@ -43,8 +44,10 @@ class Suite:
                 server = HttpServer(member.application(), self.host, port, member.settings().server)
                 server.start()
                 self.servers[member.name] = server
-            self.sweeper = Sweeper("pacifica", [duty for app in apps for duty in app.duties], settings)
-            self.sweeper.start()
+            self.threads = [make(settings) for app in apps for make in app.listeners]
+            self.threads.append(Sweeper("pacifica", [duty for app in apps for duty in app.duties], settings))
+            for thread in self.threads:
+                thread.start()
         except BaseException:
             self.stop()
             raise
@@ -57,11 +60,11 @@ class Suite:
         return found
 
     def stop(self) -> None:
-        """End servers first, so that no new work comes in, then the sweeper and the workers."""
+        """End servers first, so that no new work comes in, then listeners, sweeper and workers."""
         for server in self.servers.values():
             server.stop()
-        if self.sweeper is not None:
-            self.sweeper.stop()
+        for thread in self.threads:
+            thread.stop()
         for worker in self.workers:
             worker.stop()
 

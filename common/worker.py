@@ -6,7 +6,7 @@ FAILED row.
 
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ from .broker import MEMORY_OPTIONS, Message, call, task_queue
 from .embedded import WorkerThread, embedded_worker
 from .errors import Cancelled, IllegalMove, NotClaimed, ServiceError
 from .state import RING_SECONDS, Work, claim, describe
+from .subscriber import Subscriber
 from .sweeper import Duty, Sweeper
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class App(celery.Celery):
     """A service's app; its tasks are its own, where Celery would register them with every app of the process."""
 
     duties: list[Duty]
+    listeners: list[Callable[["Shared"], Subscriber]]
 
     def task(self, *args: Any, **options: Any) -> Any:
         """Register a task with this app alone."""
@@ -76,12 +78,12 @@ class App(celery.Celery):
 def make_app(name: str, settings: Callable[[], "Shared"]) -> App:
     """Return the Celery app of the service ``name``, which reads ``settings`` when it is first used.
 
-    It consumes the queue ``pacifica.<name>`` and nothing else.  Its worker's main process sweeps; what for, the
-    service appends to ``app.duties``.
+    It consumes the queue ``pacifica.<name>`` and nothing else.  Its worker's main process sweeps and listens; what
+    for, the service appends to ``app.duties`` and ``app.listeners``.
     """
     app = App(name, set_as_current=False, task_cls=Task)
     app.add_defaults(lambda: _configuration(queue_of(name), settings()))
-    app.duties = []
+    app.duties, app.listeners = [], []
     app.steps["worker"].add(_sweeper_step(name, app, settings))
 
     def begin_process(**_: Any) -> None:  # a child of the prefork pool
@@ -127,9 +129,9 @@ def _configuration(queue: str, settings: "Shared") -> dict[str, Any]:
 
 def _sweeper_step(name: str, app: App, settings: Callable[[], "Shared"]) -> type[bootsteps.StartStopStep]:
     class SweeperStep(bootsteps.StartStopStep):
-        """Sweeps in the worker's main process, which never runs a task itself."""
+        """Sweeps and listens in the worker's main process, which never runs a task itself."""
 
-        sweeper: Sweeper | None = None
+        threads: Sequence[Sweeper | Subscriber] = ()
         requires = ("celery.worker.components:Pool",)  # so that the pool forks before there is a thread
 
         def include_if(self, worker: Any) -> bool:
@@ -137,12 +139,13 @@ def _sweeper_step(name: str, app: App, settings: Callable[[], "Shared"]) -> type
 
         def start(self, worker: Any) -> None:
             _connect(settings())
-            self.sweeper = Sweeper(name, app.duties, settings())
-            self.sweeper.start()
+            self.threads = [Sweeper(name, app.duties, settings()), *(make(settings()) for make in app.listeners)]
+            for thread in self.threads:
+                thread.start()
 
         def stop(self, worker: Any) -> None:
-            if self.sweeper is not None:
-                self.sweeper.stop()
+            for thread in self.threads:
+                thread.stop()
 
     return SweeperStep
 

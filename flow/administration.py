@@ -6,19 +6,21 @@ import json
 import sys
 from pathlib import Path
 
-from ..common.errors import NotFound
-from . import dispatch
+from ..common.errors import BadConfiguration, NotFound
+from . import dispatch, trigger_command
 from .doctor import examine
 from .orm import Data
+from .register import LIBRARY
 from .registry import register, retire
 from .running import live_log, log_path
 from .service import SERVICE
 
 
 def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add register, show, tail, restart, cancel, doctor."""
+    """Add register, show, tail, restart, cancel, trigger, doctor."""
     found = commands.add_parser("register", help="register the process definitions in folders")
-    found.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    found.add_argument("folders", type=Path, nargs="*", metavar="DIR", help="default: [flow] process_dirs")
+    found.add_argument("--shipped", action="store_true", help="also the processes and triggers that come with flow")
     found.add_argument("--force", action="store_true", help="overwrite a version that is there")
     found.add_argument("--retire", action="store_true", help="take back processes that the folders no longer hold")
     found.add_argument("--json", action="store_true", help="one JSON object a definition")
@@ -34,19 +36,27 @@ def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         if name == "cancel":
             one.add_argument("--graph", action="store_true")
         one.set_defaults(command=command)
+    trigger_command.extend(commands)
     doctor = commands.add_parser("doctor", help="try what this host can enforce")
     doctor.set_defaults(command=_doctor)
 
 
 def _register(arguments: argparse.Namespace) -> int:
-    refused, slugs = 0, set()
-    for verdict in register(arguments.folders, getpass.getuser(), force=arguments.force):
+    folders = arguments.folders or [Path(folder) for folder in SERVICE.settings().flow.process_dirs]
+    folders += [LIBRARY] if arguments.shipped else []
+    if not folders:
+        raise BadConfiguration("Name a folder, or set process_dirs.", section="flow", key="process_dirs")
+    refused = 0
+    slugs: dict[str, set[str]] = {"process": set(), "trigger": set()}
+    for verdict in register(folders, getpass.getuser(), force=arguments.force):
         refused += verdict.action == "refuse"
-        slugs.add(verdict.found.slug)
+        slugs[verdict.found.kind].add(verdict.found.slug)
         place = f"{verdict.found.file}:{verdict.found.line}"
-        sys.stdout.write((json.dumps(verdict.as_json()) if arguments.json else f"{place}: {verdict.message}") + "\n")
+        said = [verdict.message, *(f"note: {note}" for note in verdict.notes)]
+        lines = [json.dumps(verdict.as_json())] if arguments.json else [f"{place}: {text}" for text in said]
+        sys.stdout.writelines(f"{line}\n" for line in lines)
     if arguments.retire:
-        deleted, deactivated = retire(slugs)
+        deleted, deactivated = retire(slugs["process"], slugs["trigger"])
         sys.stdout.writelines(f"Deleted {label}\n" for label in deleted)
         sys.stdout.writelines(f"Deactivated {label}\n" for label in deactivated)
     return 1 if refused else 0

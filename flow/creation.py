@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..common import orm, trace
-from ..common.catalog import Reader, may_read
+from ..common.catalog import Reader, Transaction, may_read, readable_transactions
 from ..common.errors import BadRequest, NotFound
+from ..common.ledger import owners
 from . import dispatch, fingerprint
 from .fields import Field, References, Values, check, complete, leaves
 from .filters import filters
@@ -14,7 +15,16 @@ from .hydrate import URLS, context
 from .orm import Data, Dependency, Process, State, Storage
 from .template import Engine
 from .values import BadValue
-from .world import SqlWorld, archived_id
+from .world import SqlWorld, archived_id, transaction_id
+
+
+class Owner:
+    """The owner of something, on whose behalf the suite itself creates an object: no more rights than that."""
+
+    administrator = service = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 def create(
@@ -109,7 +119,12 @@ def rendered_name(data: Data, process: Process) -> str:
 
 
 def check_files(fields: list[Field], values: Values, principal: Reader) -> None:
-    """Raise BadValue for a file input that names no archived file, NotFound for one that is not the principal's."""
+    """Raise BadValue for a file or folder that names nothing archived, NotFound for what is not the principal's."""
+    for path, transaction in _folders(fields, values):
+        if not readable_transactions(principal, [transaction]) or not Transaction.select().where(
+            Transaction.id == transaction
+        ):
+            raise NotFound(f"There is no transaction {transaction} in the archive.", id=transaction, field=path)
     for path, temporary in _temporaries(fields, values):
         if temporary.startswith(URLS):
             continue
@@ -119,6 +134,13 @@ def check_files(fields: list[Field], values: Values, principal: Reader) -> None:
             raise BadValue(f"Value of field '{path}': {error}", field=path) from error
         if not may_read(principal, [file_id]):
             raise NotFound(f"There is no file {file_id} in the archive.", file_id=file_id, field=path)
+
+
+def transactions_of(fields: list[Field], values: Values) -> set[int]:
+    """Return the transactions whose files ``values`` name, as folders or one by one."""
+    named = [archived_id(one) for _, one in _temporaries(fields, values) if not one.startswith(URLS)]
+    found = {transaction for _, _, transaction in owners(named) if transaction is not None}
+    return found | {transaction for _, transaction in _folders(fields, values)}
 
 
 def process_of(wanted: Any, find: Any) -> Process:
@@ -131,6 +153,17 @@ def process_of(wanted: Any, find: Any) -> Process:
             raise NotFound(f"There is no process {wanted['id']}.")
         return process
     raise BadRequest('process must be {"slug": text} or {"id": number}.')
+
+
+def _folders(fields: list[Field], values: Values) -> Iterator[tuple[str, int]]:
+    for field, holder, path in leaves(fields, values):
+        value = holder.get(field["name"])
+        if value is not None and field["type"].removeprefix("list:") == "basic:dir:":
+            for one in value if isinstance(value, list) else [value]:
+                try:
+                    yield path, transaction_id(one["dir"])
+                except ValueError as error:
+                    raise BadValue(f"Value of field '{path}': {error}", field=path) from error
 
 
 def _temporaries(fields: list[Field], values: Values) -> Iterator[tuple[str, str]]:

@@ -179,17 +179,39 @@ def define(document: Document, source: str = "") -> Definition:
     )
 
 
+def validate(name: str, value: Any, document: Document, path: Path = ()) -> None:
+    """Raise Refused, with the line in ``document``, unless ``value`` has the published shape ``name``."""
+    errors: list[ValidationError] = sorted(_validator(name).iter_errors(value), key=lambda error: str(error.path))
+    if not errors:
+        return
+    error = errors[0]
+    where = (*path, *error.path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = error.schema.get("properties", {})
+        where = (*where, next(key for key in error.instance if key not in known))
+    dotted = ".".join(map(str, where))
+    raise Refused(
+        f"{dotted or 'process'}: {error.message:.300}",
+        document.line(where),
+        path=dotted,
+        validator=str(error.validator),
+    )
+
+
 @cache
 def _validator(name: str) -> Any:
-    """Return the validator of ``process``, ``field`` or of one shape (``field#number``)."""
+    """Return the validator of ``process``, of ``trigger``, or of one shape of a field (``number``)."""
     folder = resources.files(__package__) / "schemas"
-    documents = {part: json.loads((folder / f"{part}.json").read_text("utf-8")) for part in ("process", "field")}
+    parts = ("process", "field", "trigger")
+    documents = {part: json.loads((folder / f"{part}.json").read_text("utf-8")) for part in parts}
     registry: Registry[Any] = Registry().with_resources(
         (document["$id"], Resource.from_contents(document)) for document in documents.values()
     )
     if name == "process":  # its fields are checked one by one, by shape
         free = {"type": "array"}
         schema = {**documents[name], "properties": {**documents[name]["properties"], "input": free, "output": free}}
+    elif name == "trigger":
+        schema = documents[name]
     else:
         schema = {"$ref": f"urn:pacifica:flow:field#/$defs/{name}"}
     return jsonschema.Draft202012Validator(schema, registry=registry)
@@ -227,7 +249,7 @@ def _colon(item: Any) -> Any:
 
 
 def _check_shape(value: dict[str, Any], document: Document) -> None:
-    _validate("process", value, document, ())
+    validate("process", value, document)
     for key in ("input", "output"):
         _check_fields(value.get(key, []), document, (key,))
         for item, _, path in leaves(value.get(key, []), {}):
@@ -238,7 +260,7 @@ def _check_fields(fields: list[Any], document: Document, path: Path) -> None:
     names: set[str] = set()
     for position, item in enumerate(fields):
         here = (*path, position)
-        _validate(_shape(item, document.line(here)), item, document, here)
+        validate(_shape(item, document.line(here)), item, document, here)
         if item["name"] in names:
             raise Refused(f"The field '{item['name']}' is defined twice", document.line(here))
         names.add(item["name"])
@@ -265,24 +287,6 @@ def _shape(item: Any, line: int) -> str:
     single, suffix = type_.removeprefix("list:"), "_list" if type_.startswith("list:") else ""
     kinds = {"basic:string:": "string", "basic:integer:": "number", "basic:decimal:": "number"}
     return ("data" if single.startswith("data:") else kinds.get(single, "plain")) + suffix
-
-
-def _validate(name: str, value: Any, document: Document, path: Path) -> None:
-    errors: list[ValidationError] = sorted(_validator(name).iter_errors(value), key=lambda error: str(error.path))
-    if not errors:
-        return
-    error = errors[0]
-    where = (*path, *error.path)
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = error.schema.get("properties", {})
-        where = (*where, next(key for key in error.instance if key not in known))
-    dotted = ".".join(map(str, where))
-    raise Refused(
-        f"{dotted or 'process'}: {error.message:.300}",
-        document.line(where),
-        path=dotted,
-        validator=str(error.validator),
-    )
 
 
 def _check_default(item: Field, path: str, line: int) -> None:

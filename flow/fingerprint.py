@@ -20,6 +20,7 @@ from .executor import RUNTIME
 from .fields import Field, Values, leaves
 from .hydrate import URLS
 from .orm import Data, Process, Storage
+from .register import LIBRARY
 from .world import archived_id
 
 RULES = 1  # raise it when templates, hydration or the re-* commands come to mean something else
@@ -51,12 +52,16 @@ def parts(
     found = {
         "process": process.digest,
         "runtime": digest([RULES, _folder(RUNTIME), executor]),
-        "tools": digest([_folder(tools) for folder in folders if (tools := Path(folder) / "tools").is_dir()]),
+        "tools": digest([_folder(tools) for tools in _tools(folders) if tools.is_dir()]),
     }
     if "requirements" in program:
         found["resources"] = digest(definition.effective_resources(resources))
     inputs = _Inputs(definition, values, identity=bool(_IDENTITY.search(program)))
     return found | {f"input.{path}": digest(inputs.content(field, value)) for field, value, path in inputs.given}
+
+
+def _tools(folders: Iterable[str]) -> list[Path]:
+    return [Path(folder) / "tools" for folder in (*folders, str(LIBRARY))]
 
 
 def key(parts: Mapping[str, str]) -> str:

@@ -50,6 +50,9 @@ class World(Protocol):
     def upload(self, name: str) -> str:
         """Return where the program will find the uploaded file ``name`` (a ``file_temp``)."""
 
+    def folder(self, name: str) -> str:
+        """Return where the program will find the folder ``name`` (a ``dir`` of its own input)."""
+
 
 class StoredPath(str):
     """The path of a stored file: text that remembers its owner and its name there."""
@@ -187,7 +190,9 @@ def _stored(world: World, value: Mapping[str, Any], owner: int, names: bool) -> 
 
 
 def _own_file(world: World, value: Mapping[str, Any]) -> dict[str, Any]:
-    """A file in the object's own input: its ``file_temp`` lies in the upload folder, unless it is a URL."""
+    """A file or folder in the object's own input: a ``file_temp`` lies in the upload folder, unless it is a URL."""
+    if "dir" in value:
+        return {**value, "dir": world.folder(value["dir"])}
     temporary = value.get("file_temp")
     if not temporary or temporary.startswith(URLS):
         return dict(value)

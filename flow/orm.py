@@ -167,12 +167,67 @@ class DataFile(orm.Model):
     sha256 = peewee.CharField(64)
 
 
+class Annotation(orm.Model):
+    """A key-value of the catalogue (``entry``) that the run ``data`` has entered."""
+
+    data = peewee.BigIntegerField(index=True)
+    transaction = peewee.BigIntegerField()
+    key = peewee.TextField()
+    entry = peewee.BigIntegerField()
+
+    class Meta:
+        """Looked for by transaction and key."""
+
+        indexes = ((("transaction", "key"), False),)
+
+
+class TriggerRow(orm.Model):
+    """A registered trigger; ``enabled`` is the administrator's last word."""
+
+    slug = peewee.CharField(100, unique=True)
+    event = peewee.CharField(100)
+    document = peewee.TextField()
+    digest = peewee.CharField(64)
+    source = peewee.TextField(default="")
+    enabled = peewee.BooleanField(default=True)
+    contributor = peewee.TextField(default="")
+    created = peewee.DoubleField(default=orm.clock)
+    modified = peewee.DoubleField(default=orm.clock)
+
+    class Meta:
+        """The word is PostgreSQL's own."""
+
+        table_name = "flowtrigger"
+
+
+class Firing(orm.Model):
+    """What a trigger made of one event: a run (``data``), or an ``error``; ``lineage`` are the triggers before it."""
+
+    trigger = peewee.CharField(100)
+    event = peewee.CharField(200)
+    type = peewee.CharField(100)
+    subject = peewee.TextField(default="")
+    owner = peewee.TextField(default="")
+    data = peewee.BigIntegerField(null=True, index=True)
+    error = peewee.TextField(default="")
+    lineage = peewee.TextField(default="[]")
+    created = peewee.DoubleField(default=orm.clock)
+
+    class Meta:
+        """One event fires a trigger once."""
+
+        indexes = ((("trigger", "event"), True),)
+
+
 class FlowSystem(schema.System):
     """The version of flow's schema."""
 
 
 SCHEMA = schema.Schema(
-    system=FlowSystem, models=[Process, Data, Dependency, Storage, DataFile], version=(1, 0), requires=(COMMON,)
+    system=FlowSystem,
+    models=[Process, Data, Dependency, Storage, DataFile, Annotation, TriggerRow, Firing],
+    version=(1, 0),
+    requires=(COMMON,),
 )
 
 

@@ -6,26 +6,32 @@ stops the others.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .definition import Definition, Version, define
-from .document import MAX_BYTES, Refused, parse
-from .fields import Field
+from .document import MAX_BYTES, Document, Refused, parse
+from .fields import Field, check_value
+from .trigger import Trigger
+from .trigger import define as define_trigger
+from .values import BadValue
 from .workflow import find_circle, read_steps
 
 SUFFIXES = (".yml", ".yaml")
+LIBRARY = Path(__file__).with_name("library")  # the processes and triggers that come with flow
 
 
 @dataclass(frozen=True)
 class Found:
-    """One definition that a file holds: sound (``definition``) or refused (``refusal``)."""
+    """One definition that a file holds: sound (``definition`` or ``trigger``) or refused (``refusal``)."""
 
     file: Path
     line: int
     slug: str
     definition: Definition | None = None
     refusal: str = ""
+    kind: str = "process"  # or trigger
+    trigger: Trigger | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Verdict:
     found: Found
     action: str
     message: str
+    notes: tuple[str, ...] = ()  # what an author should know although it is accepted
 
     def as_json(self) -> dict[str, object]:
         """The line of ``register --json``."""
@@ -42,18 +49,20 @@ class Verdict:
         return {
             "file": str(self.found.file),
             "line": self.found.line,
+            "kind": self.found.kind,
             "slug": self.found.slug,
             "action": self.action,
             "version": str(definition.version) if definition else None,
             "message": self.message,
-            "notes": list(definition.notes) if definition else [],
+            "notes": list(self.notes),
         }
 
 
 def find(folders: Iterable[Path]) -> Iterator[Found]:
     """Yield what each ``.yml`` and ``.yaml`` file below ``folders`` holds, in order of path; links are not followed.
 
-    An entry without ``run`` is no process and is passed over; so is a file that holds no list.
+    An entry with ``run`` is a process, one with ``trigger`` a trigger; any other is passed over, and so is a file that
+    holds no list.
     """
     for folder in folders:
         for path in _files(folder):
@@ -83,28 +92,66 @@ def read(path: Path) -> Iterator[Found]:
                 yield Found(path, part.line(), slug, define(part, f"{path.name}:{part.line()}"))
             except Refused as error:
                 yield Found(path, error.line, slug, refusal=error.message)
+        elif isinstance(entry, dict) and "trigger" in entry:
+            yield _trigger(path, document.part(position))
 
 
 def judge(found: Iterable[Found], newest: Callable[[str], Version | None], *, force: bool = False) -> Iterator[Verdict]:
     """Yield a verdict on each; ``newest(slug)`` is the newest version held before this run began.
 
-    A version that this run has taken counts as held for what follows.
+    A version that this run has taken counts as held for what follows.  Triggers are passed over.
     """
     taken: dict[str, Version] = {}
     for item in found:
         definition, slug = item.definition, item.slug
+        if item.kind == "trigger":
+            continue
         if definition is None:
-            yield Verdict(item, "refuse", f"VALIDATION ERROR: {slug or item.file.name}: {item.refusal}")
+            yield refused(item, item.refusal)
             continue
         held = taken.get(slug) or newest(slug)
         if held is not None and held > definition.version:
-            yield Verdict(item, "skip", f"Skip processor {slug}: newer version installed")
+            yield Verdict(item, "skip", f"Skip processor {slug}: newer version installed", definition.notes)
         elif held == definition.version and (not force or slug in taken):
-            yield Verdict(item, "skip", f"Skip processor {slug}: same version installed")
+            yield Verdict(item, "skip", f"Skip processor {slug}: same version installed", definition.notes)
         else:
             taken[slug] = definition.version
             action, word = ("update", "Updated") if held == definition.version else ("insert", "Inserted")
-            yield Verdict(item, action, f"{word} {slug}")
+            yield Verdict(item, action, f"{word} {slug}", definition.notes)
+
+
+def judge_trigger(found: Found, process: Definition | None, held: str | None) -> Verdict:
+    """Return the verdict on a trigger: ``process`` is what it would run, ``held`` the digest it is registered with."""
+    trigger, slug = found.trigger, found.slug
+    if trigger is None:
+        return refused(found, found.refusal)
+    if process is None:
+        return _unfit(found, ("process",), f"There is no active process '{trigger.process}'")
+    known = {field["name"]: field for field in process.input}
+    for name, value in trigger.input.items():
+        if name not in known:
+            return _unfit(found, ("input", name), f"The process {process.slug} has no input '{name}'")
+        if not isinstance(value, str | dict) and "type" in known[name]:
+            try:
+                check_value(known[name], value)
+            except BadValue as error:
+                return _unfit(found, ("input", name), error.message)
+    missing = [
+        name
+        for name, field in known.items()
+        if name not in trigger.input and "type" in field and field.get("required", True) and "default" not in field
+    ]
+    if missing:
+        return _unfit(found, ("input",), f"The process {process.slug} also needs the input '{missing[0]}'")
+    if held == trigger.digest:
+        return Verdict(found, "skip", f"Skip trigger {slug}: the same is registered")
+    action, word = ("update", "Updated") if held else ("insert", "Inserted")
+    return Verdict(found, action, f"{word} trigger {slug}")
+
+
+def refused(found: Found, reason: str) -> Verdict:
+    """Return the verdict that refuses ``found`` for ``reason``."""
+    return Verdict(found, "refuse", f"VALIDATION ERROR: {found.slug or found.file.name}: {reason}")
 
 
 def circles(definitions: Mapping[str, Definition]) -> dict[str, list[str]]:
@@ -131,6 +178,20 @@ def contract_faults(definition: Definition, others: Iterable[Definition]) -> lis
                 f"type {other.type} ({other.slug}): {fault}" for fault in _missing(other.output, definition.output, "")
             ]
     return faults
+
+
+def _trigger(path: Path, part: Document) -> Found:
+    slug = str(part.value["trigger"])[:100]
+    try:
+        return Found(path, part.line(), slug, kind="trigger", trigger=define_trigger(part))
+    except Refused as error:
+        return Found(path, error.line, slug, refusal=error.message, kind="trigger")
+
+
+def _unfit(found: Found, where: tuple[str | int, ...], reason: str) -> Verdict:
+    """Refuse a trigger for what stands at ``where`` in it."""
+    lines = found.trigger.lines if found.trigger else {}
+    return refused(replace(found, line=Document(None, lines).line(where)), reason)
 
 
 def _files(folder: Path) -> Iterator[Path]:

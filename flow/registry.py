@@ -2,46 +2,46 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..common import orm
-from .definition import Version
-from .orm import Data, Process, order_of
-from .register import Verdict, find, judge
+from . import firing
+from .definition import Definition, Version
+from .orm import Data, Process, TriggerRow, order_of
+from .register import Found, Verdict, circles, contract_faults, find, judge, judge_trigger, refused
 
 
 def register(folders: Iterable[Path], who: str, *, force: bool = False) -> Iterator[Verdict]:
-    """Register what ``folders`` hold and yield the verdict on each definition, refused ones included."""
-    for verdict in judge(find(folders), _newest, force=force):
+    """Register what ``folders`` hold and yield the verdict on each definition, refused ones included.
+
+    Triggers come last: they name processes.
+    """
+    found = list(find(folders))
+    held = _held()
+    known = held | {one.slug: one.definition for one in found if one.definition is not None}
+    turning = circles(known)
+    for verdict in judge(found, _newest, force=force):
         definition = verdict.found.definition
         if definition is not None and verdict.action in ("insert", "update"):
-            columns = {
-                "name": definition.name,
-                "type": definition.type,
-                "category": definition.category,
-                "persistence": definition.persistence,
-                "scheduling_class": definition.scheduling_class,
-                "document": json.dumps(definition.document),
-                "digest": definition.digest,
-                "source": definition.source,
-                "is_active": True,
-                "contributor": who,
-                "modified": orm.clock(),
-            }
-            key = {"slug": definition.slug, "order": order_of(definition.version)}
-            with orm.transaction():
-                if verdict.action == "insert":
-                    Process.create(**key, version=str(definition.version), **columns)
-                else:
-                    here = (Process.slug == key["slug"]) & (Process.order == key["order"])
-                    Process.update(columns).where(here).execute()
+            if definition.slug in turning:
+                verdict = refused(verdict.found, f"It runs in a circle: {' > '.join(turning[definition.slug])}")
+            else:
+                _store(definition, who, insert=verdict.action == "insert")
+                held[definition.slug] = definition
+        if definition is not None:
+            broken = contract_faults(definition, known.values())
+            verdict = replace(verdict, notes=(*verdict.notes, *broken))
         yield verdict
+    for one in found:
+        if one.kind == "trigger":
+            yield _register_trigger(one, held, who)
 
 
-def retire(found: set[str]) -> tuple[list[str], list[str]]:
-    """Take back processes whose slug is not in ``found``: (deleted, deactivated) by slug and version.
+def retire(processes: set[str], triggers: set[str]) -> tuple[list[str], list[str]]:
+    """Take back what is not among the slugs given: (deleted, deactivated) by slug and version.
 
-    Those that have data are deactivated; versions that are not the newest and have no data are deleted as well.
+    Processes that have data are deactivated; versions that are not the newest and have no data are deleted as well.
     """
     deleted, deactivated = [], []
     newest: set[str] = set()
@@ -49,15 +49,74 @@ def retire(found: set[str]) -> tuple[list[str], list[str]]:
         label = f"{process.slug} {process.version}"
         is_newest = process.slug not in newest
         newest.add(process.slug)
-        if process.slug in found and is_newest:
+        if process.slug in processes and is_newest:
             continue
         if not Data.select().where(Data.process == process.id).exists():
             Process.delete().where(Process.id == process.id).execute()
             deleted.append(label)
-        elif process.slug not in found and process.is_active:
+        elif process.slug not in processes and process.is_active:
             Process.update(is_active=False).where(Process.id == process.id).execute()
             deactivated.append(label)
+    with orm.transaction():
+        for row in TriggerRow.select().order_by(TriggerRow.slug):
+            if row.slug not in triggers:
+                TriggerRow.delete().where(TriggerRow.id == row.id).execute()
+                deleted.append(f"trigger {row.slug}")
+        firing.subscribe()
     return deleted, deactivated
+
+
+def _store(definition: Definition, who: str, *, insert: bool) -> None:
+    columns = {
+        "name": definition.name,
+        "type": definition.type,
+        "category": definition.category,
+        "persistence": definition.persistence,
+        "scheduling_class": definition.scheduling_class,
+        "document": json.dumps(definition.document),
+        "digest": definition.digest,
+        "source": definition.source,
+        "is_active": True,
+        "contributor": who,
+        "modified": orm.clock(),
+    }
+    key = {"slug": definition.slug, "order": order_of(definition.version)}
+    with orm.transaction():
+        if insert:
+            Process.create(**key, version=str(definition.version), **columns)
+        else:
+            here = (Process.slug == key["slug"]) & (Process.order == key["order"])
+            Process.update(columns).where(here).execute()
+
+
+def _register_trigger(found: Found, held: dict[str, Definition], who: str) -> Verdict:
+    """Store a trigger that is new or has changed; what the administrator has switched off stays off."""
+    row = TriggerRow.get_or_none(TriggerRow.slug == found.slug)
+    process = held.get(found.trigger.process) if found.trigger else None
+    verdict = judge_trigger(found, process, row.digest if row else None)
+    if found.trigger is None or verdict.action not in ("insert", "update"):
+        return verdict
+    columns = {
+        "event": found.trigger.event,
+        "document": json.dumps(found.trigger.document),
+        "digest": found.trigger.digest,
+        "source": f"{found.file.name}:{found.line}",
+        "contributor": who,
+        "modified": orm.clock(),
+    }
+    with orm.transaction():
+        if verdict.action == "insert":
+            TriggerRow.create(slug=found.slug, enabled=found.trigger.enabled, **columns)
+        else:
+            TriggerRow.update(columns).where(TriggerRow.slug == found.slug).execute()
+        firing.subscribe()
+    return verdict
+
+
+def _held() -> dict[str, Definition]:
+    """Return the newest active version of each process."""
+    rows = Process.select().where(Process.is_active).order_by(Process.order)
+    return {row.slug: row.definition for row in rows}
 
 
 def _newest(slug: str) -> Version | None:

@@ -37,6 +37,7 @@ class Report:
     failed: bool = False
     exported: list[str] = field(default_factory=list)
     spawned: list[dict[str, Any]] = field(default_factory=list)
+    annotations: dict[str, Any] = field(default_factory=dict)
     refused: int = 0
     changed: set[str] = field(default_factory=set)
 
@@ -94,6 +95,10 @@ class Report:
             _put(self.output, key, value)
         self.changed.add("output")
 
+    def warn(self, text: str) -> None:
+        """Add a warning of our own."""
+        self._add("warning", text)
+
     def _process_log(self, data: dict[str, Any]) -> None:
         for level, text in data.items():
             self._add(level, str(text))
@@ -126,7 +131,10 @@ class Report:
         self.changed.add("spawned")
 
     def _annotate(self, data: dict[str, Any]) -> None:
-        self._add("warning", "re-annotate-entity does nothing yet: annotations come with entities")
+        if len(self.annotations) + len(data) > MAX_TEXTS:
+            self._add("warning", f"More than {MAX_TEXTS} annotations: the others are dropped")
+            return
+        self.annotations.update(data)
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

@@ -11,7 +11,8 @@ from ..common.auth import public
 from ..common.errors import BadRequest, Conflict, Forbidden, MethodNotAllowed, NotFound
 from ..common.streams import json_body
 from ..common.volume import Volume
-from . import creation, dispatch, graph, reuse, shown
+from . import annotating, creation, dispatch, graph, reuse, shown
+from .automation import RestTrigger
 from .config import Settings
 from .given import document, free_slug, options, tags, text
 from .keeping import withdraw
@@ -88,6 +89,7 @@ class Api:
         self.process = RestProcess()
         self.data = RestData(settings, volume)
         self.storage = RestStorage()
+        self.trigger = RestTrigger()
 
 
 class RestProcess:
@@ -190,6 +192,7 @@ class RestData:
         if data.state not in Data.FINAL:
             raise Conflict("Only an object that has ended can be deleted; cancel it first.", status=data.state)
         withdraw(data)
+        annotating.withdraw(data)
         children = [row.child for row in Dependency.select().where(Dependency.parent == data.id)]
         Dependency.update(parent=None).where(Dependency.parent == data.id).execute()
         Dependency.delete().where(Dependency.child == data.id).execute()

@@ -3,15 +3,15 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..common import orm
-from ..common.catalog import Reader
 from ..common.errors import BadRequest, Cancelled, IllegalMove
 from ..common.volume import Volume
 from . import creation, dispatch, fingerprint, reuse
+from .annotating import annotate
 from .channel import Call
 from .config import Settings
 from .definition import Definition
@@ -23,6 +23,7 @@ from .keeping import ArchiveShelf
 from .messages import Commands
 from .orm import Data, Process, State, Storage, newest
 from .preamble import STARTED
+from .register import LIBRARY
 from .report import Report
 from .shelf import Collector
 from .template import Engine
@@ -125,7 +126,7 @@ class _Run:
             text=text,
             workplace=self.place,
             inputs=lay_out(world, self.volume, self.place.path / "copies"),
-            tools=tuple(tools for folder in flow.process_dirs if (tools := Path(folder) / "tools").is_dir()),
+            tools=tuple(tools for tools in _tools(flow.process_dirs) if tools.is_dir()),
             environment={"DATA_ID": str(self.data.id), "UPLOAD_DIR": f"{world.input_root}/archive"},
             limits=Limits(
                 memory_bytes=self.resources["memory"] * MIB,
@@ -161,7 +162,7 @@ class _Run:
             try:
                 process = newest(wanted["process"])
                 given = wanted["input"] if isinstance(wanted["input"], dict) else {}
-                creation.create(process, given, _Owner(self.data.owner), started_by=self.data.id)
+                creation.create(process, given, creation.Owner(self.data.owner), started_by=self.data.id)
                 self.data.reuse_key = None  # a copy of the result would not start it
             except BadRequest as error:
                 self.report.fail(error.message)
@@ -170,14 +171,20 @@ class _Run:
     def _close(self, outcome: Outcome) -> None:
         if outcome.reason:
             self.report.fail(outcome.reason)
-        owner = _Owner(self.data.owner)
+        owner = creation.Owner(self.data.owner)
         self.report.finish(outcome.returncode, self.values, self.definition.input, creation.references(owner))
         size = self.shelf.archive(self.data) + outcome.stdout_bytes
         state = State.OK if self.report.status == "OK" else State.ER
-        columns = _account(self.report) | {"size": size, "reuse_key": self.data.reuse_key}
-        if state == State.OK:
-            columns["content"] = fingerprint.content(self.report.output, self.definition.output, self.shelf.digests())
-        self.data.end(state, reason="; ".join(self.report.error)[:200], **columns)
+        with orm.transaction():
+            if state == State.OK and self.report.annotations:
+                self.data.reuse_key = None  # a copy of the result would not say it
+                for text in annotate(self.data, self.definition.input, self.report.annotations):
+                    self.report.warn(text)
+            columns = _account(self.report) | {"size": size, "reuse_key": self.data.reuse_key}
+            if state == State.OK:
+                output, digests = self.report.output, self.shelf.digests()
+                columns["content"] = fingerprint.content(output, self.definition.output, digests)
+            self.data.end(state, reason="; ".join(self.report.error)[:200], **columns)
 
     def _cancelled(self) -> bool:
         """Tell, asking the database twice a second, whether to stop: somebody wants it, or another has this object."""
@@ -194,13 +201,10 @@ class _Run:
         return int(Storage.create(owner=self.data.owner, json=json.dumps(document)).id)
 
 
-class _Owner:
-    """The owner of an object, as whom its children are created: no more rights than that."""
-
-    administrator = service = False
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+def _tools(folders: Iterable[str]) -> Iterator[Path]:
+    """Yield where scripts that programs call by name may lie; a site's own come before those that come with flow."""
+    for folder in (*map(Path, folders), LIBRARY):
+        yield folder / "tools"
 
 
 def _expand(data: Data, definition: Definition) -> None:
@@ -209,7 +213,7 @@ def _expand(data: Data, definition: Definition) -> None:
     evaluate: Callable[..., Any] | None = None
     if definition.engine is not None:
         evaluate = Engine(filters(SqlWorld())).value
-    owner: Reader = _Owner(data.owner)
+    owner = creation.Owner(data.owner)
     try:
         with orm.transaction():
             ids: dict[str, int] = {}

@@ -3,8 +3,9 @@
 from functools import cache
 
 from ..common import worker
+from ..common.subscriber import Subscriber
 from ..common.volume import Volume, open_volume
-from . import dispatch
+from . import dispatch, firing
 from .choice import choose
 from .config import settings
 from .executor import Executor
@@ -36,3 +37,5 @@ def volume() -> Volume:
 
 
 app.duties += [worker.ringer(Data, dispatch.QUEUE, dispatch.RUN, [State.WT, State.PP, State.PR]), dispatch.sweep]
+app.duties += [firing.catch_up]
+app.listeners += [lambda settings: Subscriber("flow", settings, firing.keys, firing.receive)]

@@ -91,6 +91,14 @@ class Engine:
             return self.expression(stripped[2:-2], context)
         return self.text(text, context)
 
+    def check(self, text: str) -> None:
+        """Raise BadTemplate for a text that ``value`` can never evaluate: wrong syntax, or an unknown filter."""
+        stripped = text.strip()
+        if stripped.startswith("{{") and stripped.endswith("}}"):
+            _guarded(lambda: self._plain.compile_expression(stripped[2:-2]))
+        else:
+            _guarded(lambda: self._plain.compiled(text))
+
     def expression(self, text: str, context: Mapping[str, Any]) -> Any:
         """Evaluate one expression and return its native value, None for Nothing.  Raises BadTemplate."""
         return _guarded(lambda: self._plain.compile_expression(text, undefined_to_none=True)(**context))

@@ -75,11 +75,24 @@ def step_input(
         return dict(step.input)
     context = {"input": workflow_input, "steps": steps}
     try:
-        return dict(_evaluated(step.input, context, evaluate))
+        return dict(evaluated(step.input, context, evaluate))
     except BadRequest as error:
         raise BadWorkflow(
             f'{PREFIX}Error while evaluating expression for step "{step.id}": {error.message}', step=step.id
         ) from error
+
+
+def evaluated(
+    values: Mapping[str, Any], context: Mapping[str, Any], evaluate: Callable[[str, Mapping[str, Any]], Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yield keys and values with each text evaluated, in nested objects too but not in lists; None drops its key."""
+    for key, value in values.items():
+        if isinstance(value, str):
+            value = evaluate(value, context)
+        elif isinstance(value, dict):
+            value = dict(evaluated(value, context, evaluate))
+        if value is not None:
+            yield key, value
 
 
 def find_circle(start: str, runs: Callable[[str], list[str]]) -> list[str] | None:
@@ -113,15 +126,3 @@ def _step(item: Any, position: int) -> Step:
     if not isinstance(item.get("input", {}), dict):
         raise BadWorkflow(f'{PREFIX}Incorrect definition of step "{name}", input must be a dictionary.')
     return Step(item["id"], item["run"], item.get("input", {}))
-
-
-def _evaluated(
-    values: Mapping[str, Any], context: Mapping[str, Any], evaluate: Callable[[str, Mapping[str, Any]], Any]
-) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, str):
-            value = evaluate(value, context)
-        elif isinstance(value, dict):
-            value = dict(_evaluated(value, context, evaluate))
-        if value is not None:
-            yield key, value

@@ -7,10 +7,14 @@ from .hydrate import Record
 from .orm import Data, Process, Storage
 
 ARCHIVED = "archive:"  # a ``file_temp`` that names an archived file by its id
+TRANSACTION = "transaction:"  # a ``dir`` that names the files of a transaction by its id
 
 
 class SqlWorld:
-    """The World of one run.  ``needed`` are the (data id, stored name) and ``archived`` the file ids asked for."""
+    """The World of one run.
+
+    ``needed`` are the (data id, stored name), ``archived`` the file ids and ``transactions`` the ids asked for.
+    """
 
     def __init__(self, input_root: str = "/inputs", host_url: str = "localhost") -> None:
         """Paths lie below ``input_root``, as the program sees it."""
@@ -18,6 +22,7 @@ class SqlWorld:
         self.input_root = input_root
         self.needed: set[tuple[int, str]] = set()
         self.archived: set[int] = set()
+        self.transactions: set[int] = set()
         self._records: dict[int, Record | None] = {}
 
     def data(self, id: int) -> Record | None:
@@ -46,18 +51,38 @@ class SqlWorld:
         self.archived.add(file_id)
         return f"{self.input_root}/{archived_name(file_id)}"
 
+    def folder(self, name: str) -> str:
+        """Return where the program will find the folder with the files that ``name`` (``transaction:<id>``) means."""
+        transaction = transaction_id(name)
+        self.transactions.add(transaction)
+        return f"{self.input_root}/{transaction_name(transaction)}"
+
 
 def archived_id(file_temp: str) -> int:
     """Return the id in ``archive:<id>``; ValueError for any other text."""
-    digits = file_temp.removeprefix(ARCHIVED)
-    if digits == file_temp or not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
-        raise ValueError("file_temp must be archive:<file id>")
-    return int(digits)
+    return _number(file_temp, ARCHIVED, "file_temp must be archive:<file id>")
+
+
+def transaction_id(folder: str) -> int:
+    """Return the id in ``transaction:<id>``; ValueError for any other text."""
+    return _number(folder, TRANSACTION, "dir must be transaction:<id>")
+
+
+def transaction_name(transaction: int) -> str:
+    """Return the path of a transaction's files below the inputs."""
+    return f"transaction/{transaction}"
 
 
 def archived_name(file_id: int) -> str:
     """Return the path of an archived file below the inputs."""
     return f"archive/{file_id}"
+
+
+def _number(text: str, prefix: str, complaint: str) -> int:
+    digits = text.removeprefix(prefix)
+    if digits == text or not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
+        raise ValueError(complaint)
+    return int(digits)
 
 
 def _record(id: int) -> Record | None:

@@ -24,6 +24,7 @@ FLOORS = {
     "api": 4,
     "archive": 4,
     "neighbours": 4,
+    "automation": 4,
     "service": 5,
     "administration": 6,
     "wsgi": 6,

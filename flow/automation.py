@@ -1,0 +1,33 @@
+"""``/api/trigger``: the registered triggers and what they made of events (docs/flow.md#triggers)."""
+
+from typing import Any
+
+from ..common import rest
+from .orm import TriggerRow
+from .query import Field, project, select
+from .trigger_command import described, find, firings
+
+FIELDS = {
+    "slug": Field(TriggerRow.slug, "word"),
+    "event": Field(TriggerRow.event, "text"),
+    "enabled": Field(TriggerRow.enabled, "boolean"),
+    "created": Field(TriggerRow.created, "time"),
+    "modified": Field(TriggerRow.modified, "time"),
+}
+ORDER = {name: FIELDS[name].column for name in ("slug", "event", "created", "modified")}
+
+
+class RestTrigger:
+    """``/api/trigger`` and ``/api/trigger/<slug>``; registering and switching is done at the command line."""
+
+    exposed = True
+
+    def GET(self, name: str = "", **parameters: Any) -> Any:
+        """Answer the list, or one trigger with ``firings``: what it made of the newest events of the caller."""
+        wanted = str(parameters.get("fields", ""))
+        if name:
+            row, principal = find(name), rest.principal()
+            owner = None if principal.administrator else principal.name
+            return project(described(row) | {"firings": firings(row.slug, owner=owner)}, wanted)
+        rows = select(TriggerRow.select(), parameters, FIELDS, ORDER, "slug")
+        return [project(described(row), wanted) for row in rows]
