@@ -13,7 +13,7 @@ from .ledger import Located
 from .pack import PackReader, hasher
 from .remote import RemoteArchive
 from .spool import receive
-from .volume import BLOCK, Volume, new_name
+from .volume import BLOCK, Volume, discard, new_name
 
 SCHEMES = ("", "file")  # of the volume itself; http and https are another archive
 
@@ -41,7 +41,7 @@ class LocalArchive:
             facts = {"hashtype": hashtype, "hashsum": found, "mtime": incoming.mtime, "owner": incoming.owner}
             ledger.put_file(self.volume, path, received, id, **facts)
         finally:
-            path.unlink(missing_ok=True)
+            discard(path)
         return Held(received.size, incoming.mtime, True, hashtype, found)
 
     def open(self, id: int, start: int = 0, stop: int | None = None) -> Iterator[bytes]:

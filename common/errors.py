@@ -169,6 +169,15 @@ class NoSpace(ServiceError):
     retry_after = 60
 
 
+class VolumeAway(ServiceError):
+    """The volume takes no writes."""
+
+    status = 503
+    code = "volume_away"
+    retryable = True
+    retry_after = 30
+
+
 class NeighbourAway(ServiceError):
     """An external service does not answer, or answers with a fault of its own."""
 

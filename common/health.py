@@ -13,7 +13,7 @@ import cherrypy
 
 from . import orm
 from .auth import public
-from .errors import NoSpace, ServiceError
+from .errors import ServiceError
 
 LOG = logging.getLogger(__name__)
 
@@ -25,9 +25,7 @@ _FRESH_SECONDS = 1.0  # strangers may ask: they cannot make us work more often t
 class HasRoom(Protocol):
     """What the volume check needs to know of a volume."""
 
-    min_free: int
-
-    def free(self) -> int: ...
+    def require_room(self) -> None: ...
 
 
 @public
@@ -73,11 +71,10 @@ def database_answers() -> None:
 
 
 def volume_has_room(volume: HasRoom) -> Check:
-    """Return a check that fails with NoSpace when the volume is at its watermark."""
+    """Return a check that fails when the volume takes no uploads: it is full, or not writable."""
 
     def volume_has_room() -> None:
-        if volume.free() < volume.min_free:
-            raise NoSpace("The volume is full")
+        volume.require_room()
 
     return volume_has_room
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from xxhash import xxh3_128_hexdigest
 
-from .volume import fsync_directory, make_directory, no_space
+from .volume import fsync_directory, make_directory, storing
 
 _TAIL = 64 << 10  # longer than any line
 
@@ -21,7 +21,7 @@ def add(path: Path, entry: dict[str, Any]) -> None:
     text = json.dumps(entry, sort_keys=True).encode("ascii")
     line = xxh3_128_hexdigest(text).encode() + b" " + text + b"\n"
     make_directory(path.parent)
-    with no_space():
+    with storing():
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

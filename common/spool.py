@@ -18,7 +18,7 @@ from threading import BoundedSemaphore, Thread
 
 from xxhash import xxh3_128_digest
 
-from .volume import BLOCK, fsync_directory, no_space
+from .volume import BLOCK, fsync_directory, storing
 
 READ = 256 << 10  # bytes asked of the caller at once: measured best, 64 KiB and 1 MiB are both slower
 SLOTS = 4
@@ -52,8 +52,8 @@ def receive(
     thread ``on_progress(total)`` runs after each block.  A file of that name left by a dead attempt is replaced.
 
     On any failure ``path`` is unlinked and the threads have ended.  After an exception of ``feed`` or of the disk
-    (NoSpace, OSError; fsync is not tried twice) the rest of the body is taken from ``fill`` first, so that the client
-    lives to read its answer.  What ``fill`` or ``on_progress`` raises (ClientAborted) ends it at once.
+    (NoSpace, VolumeAway; fsync is not tried twice) the rest of the body is taken from ``fill`` first, so that the
+    client lives to read its answer.  What ``fill`` or ``on_progress`` raises (ClientAborted) ends it at once.
 
     Where that is one of ``keep_after``, the file stays with the whole blocks that had come.  Another call goes on
     behind them, or behind what a killed one left: ``begun`` is what ``reread`` says of the file, cut to whole blocks.
@@ -230,12 +230,15 @@ class _Writer:
         size = begun.size if begun else 0
         flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         if begun is None:
-            path.unlink(missing_ok=True)  # not truncated: an attempt that still lives must write to a file of its own
             flags |= os.O_CREAT | os.O_EXCL
         self.digests = bytearray(begun.blocks if begun else b"")
         self._path, self._offset, self._started = path, size, size
         self._direct = self._overhang = False
-        with no_space():
+        with storing():
+            if begun is None:
+                path.unlink(
+                    missing_ok=True
+                )  # not truncated: an attempt that still lives must write to a file of its own
             self._descriptor = os.open(path, flags, 0o640)
         os.ftruncate(self._descriptor, size)
 
@@ -253,7 +256,7 @@ class _Writer:
         self.digests += xxh3_128_digest(slot[:count])
         end = self._offset + count
         view = slot[: count + (-count % ALIGNMENT if self._direct else 0)]
-        with no_space():
+        with storing():
             while view:
                 written = self._append(view)
                 view = view[written:]
@@ -270,14 +273,14 @@ class _Writer:
 
     def finish(self) -> None:
         """Cut off what the last block took along and put the file on disk; a failed fsync is final."""
-        with no_space():
+        with storing():
             if self._overhang:
                 os.ftruncate(self._descriptor, self._offset)
             os.fsync(self._descriptor)
 
     def unlink(self) -> None:
-        """Remove the file, unless its name belongs to another by now."""
-        with suppress(FileNotFoundError):
+        """Remove the file, unless its name belongs to another by now, or the disk does not let it go."""
+        with suppress(OSError):
             if self._path.lstat().st_ino == os.fstat(self._descriptor).st_ino:
                 self._path.unlink()
 

@@ -18,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 
 from .config import Archive
-from .errors import Conflict, NoSpace
+from .errors import Conflict, NoSpace, VolumeAway
 
 BLOCK = 1 << 20  # the aligned unit of reading, writing and digesting
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+AWAY = frozenset({errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EUCLEAN})
 NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
@@ -99,11 +100,12 @@ class Volume:
         """Hold room for ``size`` bytes (None: unknown, only the watermark is asked) while the block runs.
 
         NoSpace when that room, what this process has promised already and ``min_free`` do not fit together, or when
-        the file system has no inode left.  Other processes' promises are not seen: ``min_free`` is the margin for them.
+        the file system has no inode left; VolumeAway when it is mounted read-only.  Other processes' promises are not
+        seen: ``min_free`` is the margin for them.
         """
         device = self.spool.stat().st_dev
         with _lock:
-            facts = os.statvfs(self.spool)
+            facts = self._facts()
             room = facts.f_bavail * facts.f_frsize - _reserved[device] - self.min_free
             if room < (size or 0) or (facts.f_files and not facts.f_favail):
                 raise NoSpace(size=size, room=max(0, room))
@@ -117,6 +119,18 @@ class Volume:
         """Return the bytes that the file system would still give us."""
         facts = os.statvfs(self.spool)
         return facts.f_bavail * facts.f_frsize
+
+    def require_room(self) -> None:
+        """Raise NoSpace below the watermark or without an inode, VolumeAway where the file system is read-only."""
+        with self.reserve(None):
+            pass
+
+    def _facts(self) -> os.statvfs_result:
+        with storing():
+            facts = os.statvfs(self.spool)
+        if facts.f_flag & os.ST_RDONLY:
+            raise VolumeAway()
+        return facts
 
 
 def open_volume(settings: Archive) -> Volume:
@@ -132,20 +146,21 @@ def new_name() -> str:
 def durable_write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write ``data`` to ``path``, whole or not at all, on disk when this returns; an older file is replaced.
 
-    NoSpace when it does not fit.  A failed fsync is not tried again: the second may report success for lost pages.
+    NoSpace when it does not fit, VolumeAway when the disk refuses it.  A failed fsync is not tried again: the second
+    may report success for lost pages.
     """
     make_directory(path.parent)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with no_space(), part.open("xb", buffering=0) as file:
+        with storing(), part.open("xb", buffering=0) as file:
             for piece in (data,) if isinstance(data, bytes) else data:
                 view = memoryview(piece)
                 while view:
                     view = view[file.write(view) :]
             os.fsync(file.fileno())  # before the rename: a crash must not leave a short file with a good name
-        part.replace(path)
+            part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        discard(part)
         raise
     fsync_directory(path.parent)
 
@@ -164,7 +179,7 @@ def keep(source: Path, target: Path) -> None:
     """
     make_directory(target.parent)
     try:
-        with no_space():
+        with storing():
             _link(source, target)
     except FileNotFoundError:
         if not os.path.lexists(target):
@@ -184,7 +199,7 @@ def make_directory(path: Path, mode: int = 0o750) -> Path:
         return path
     if path.parent != path and not path.parent.is_dir():
         make_directory(path.parent)
-    with no_space(), suppress(FileExistsError):
+    with storing(), suppress(FileExistsError):
         path.mkdir(mode)
     if os.access(path.parent, os.R_OK):  # a parent that we may not open was not ours to make anything in
         fsync_directory(path.parent)  # also when it was there: whoever made it may have died before this line
@@ -196,7 +211,7 @@ def fsync_directory(path: Path) -> None:
     """Put the names in directory ``path`` on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with no_space():
+        with storing():
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -212,7 +227,7 @@ def preallocate(descriptor: int, size: int) -> None:
     if _libc.fallocate(descriptor, KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)):
         number = ctypes.get_errno()
         if number not in NO_FALLOCATE:
-            with no_space():
+            with storing():
                 raise OSError(number, os.strerror(number))
 
 
@@ -225,6 +240,24 @@ def no_space() -> Iterator[None]:
         if error.errno in FULL:
             raise NoSpace from error
         raise
+
+
+@contextmanager
+def storing() -> Iterator[None]:
+    """Name what a disk refuses: NoSpace when it is full, VolumeAway when it takes no writes, or fails at them."""
+    try:
+        with no_space():
+            yield
+    except OSError as error:
+        if error.errno in AWAY:
+            raise VolumeAway from error
+        raise
+
+
+def discard(path: Path) -> None:
+    """Remove a file that is of no use any more; what the disk does not let go now is left to who clears up later."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:

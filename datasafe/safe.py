@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..common import orm
 from ..common.errors import BadRequest, MethodNotAllowed
-from ..common.volume import Volume, no_space
+from ..common.volume import Volume, storing
 from . import intake
 from .config import Datasafe
 from .dataset import DatasetExists, DatasetStore, NoSuchDataset
@@ -177,7 +177,7 @@ def _spool(fill: Callable[[memoryview], int], path: Path, on_progress: Callable[
     Through the page cache and without fsync: the file is read at once and then gone, only its content will last.
     """
     total, view = 0, memoryview(bytearray(READ))
-    with no_space(), path.open("xb", buffering=0) as file:
+    with storing(), path.open("xb", buffering=0) as file:
         while count := fill(view):
             left = view[:count]
             while left:

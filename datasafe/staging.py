@@ -5,7 +5,6 @@ work in progress without a clock), ``content/`` and whatever else its user makes
 """
 
 import ctypes
-import errno
 import fcntl
 import os
 import shutil
@@ -14,11 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..common.errors import NoSpace
+from ..common.volume import storing
 
 FEW = 16  # files up to which each is flushed by itself; above, one syncfs is 20 to 40 times cheaper
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
@@ -49,18 +47,14 @@ class Stage:
 
 @contextmanager
 def opened(work: Path) -> Iterator[Stage]:
-    """Give a fresh stage and remove it at the end, whatever happened; a full disk becomes NoSpace."""
-    try:
+    """Give a fresh stage and remove it at the end, whatever happened; NoSpace or VolumeAway where the disk refuses."""
+    with storing():
         folder, lock = _locked(work)
         try:
             yield Stage(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # what stays, the next sweep removes
             os.close(lock)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise NoSpace("The volume has no room for this dataset.") from error
-        raise
 
 
 def orphans(work: Path) -> Iterator[Path]:

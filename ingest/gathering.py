@@ -24,7 +24,7 @@ from ..common import orm
 from ..common.errors import ServiceError
 from ..common.source import Identity, Source, SourceChanged, open_source, remove
 from ..common.spool import receive
-from ..common.volume import Volume, fsync_directory, no_space
+from ..common.volume import Volume, fsync_directory, storing
 from .bundle import Limits, Scanner
 from .config import Settings
 from .declaration import data_path
@@ -67,7 +67,7 @@ def gather(job: Job, spooled: Spooled, volume: Volume, settings: Settings) -> No
         record.seek(0)
         with orm.transaction():
             job.fence()  # an attempt that was given up for dead must not put its bundle in the place of a newer one
-            with no_space(), spooled.sources.open("w", encoding="utf-8") as sources:
+            with storing(), spooled.sources.open("w", encoding="utf-8") as sources:
                 sources.writelines(record)
                 sources.flush()
                 os.fsync(sources.fileno())  # before the rename: it is believed where there is a bundle

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.errors import Gone, Overloaded
-from ..common.volume import Volume, fsync_directory, no_space, preallocate
+from ..common.volume import Volume, discard, fsync_directory, no_space, preallocate, storing
 
 LOCK_SECONDS = 10.0  # another's lock is held for one write and one question to the database
 SYNC_BYTES = 64 << 20  # so much a power cut may take at most
@@ -25,7 +25,8 @@ class Part:
         """Open ``path``, which ``lay`` made; Gone when it is not there."""
         self._may_write = may_write
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with storing():
+                self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             raise Gone("The bytes of this upload are no longer there.") from None
         self._synced = self.size
@@ -41,7 +42,7 @@ class Part:
 
     def append(self, view: memoryview) -> None:
         """Write behind what is there, and put it on disk from time to time."""
-        with self._lock(), no_space():
+        with self._lock(), storing():
             self._may_write()
             at = self.size
             while view:
@@ -96,13 +97,13 @@ class Part:
 def lay(path: Path, length: int, volume: Volume) -> None:
     """Make the empty file ``path``, its name on disk, with room for ``length`` bytes; NoSpace leaves nothing."""
     with volume.reserve(length):
-        with no_space():
+        with storing():
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         try:
             preallocate(descriptor, length)
             fsync_directory(path.parent)
         except BaseException:
-            path.unlink(missing_ok=True)
+            discard(path)
             raise
         finally:
             os.close(descriptor)

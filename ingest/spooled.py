@@ -6,7 +6,7 @@ import xxhash
 
 from ..common.errors import NotFound
 from ..common.spool import reread
-from ..common.volume import Volume
+from ..common.volume import Volume, storing
 from .bundle import Limits, Scanner
 from .index import BadIndex, Index
 
@@ -37,8 +37,9 @@ class Spooled:
 
     def save(self, index: Index, blocks: bytes) -> None:
         """Keep what the scan found.  Not synced: a lost or torn copy is noticed and costs one more scan."""
-        index.save(self._index)
-        self._blocks.write_bytes(blocks + xxhash.xxh3_128_digest(blocks))
+        with storing():
+            index.save(self._index)
+            self._blocks.write_bytes(blocks + xxhash.xxh3_128_digest(blocks))
 
     def load(self, limits: Limits, hashtype: str) -> tuple[Index, bytes]:
         """Return the bundle's index and block digests, by one more scan of the file where they are not on disk."""

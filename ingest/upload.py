@@ -111,7 +111,8 @@ def _refuse(job: Job, spooled: Spooled, error: ServiceError, claim: Claim | None
         job.failed(error)
         if claim is not None:
             claim.keep(job.id, error.code)
-    spooled.discard()  # last: if the job cannot be failed, it may have been committed, and the bytes are owed
+    with suppress(OSError):  # what a broken disk does not let go the reaper removes
+        spooled.discard()  # last: if the job cannot be failed, it may have been committed, and the bytes are owed
 
 
 def _content(body: Body, sent: Integrity, settings: Ingest) -> str:

@@ -16,6 +16,7 @@ from pacifica.common import health, orm, rest, trace
 from pacifica.common.config import Auth
 from pacifica.common.errors import BadConfiguration, DatabaseAway, NoSpace
 from pacifica.common.version import VERSION
+from pacifica.common.volume import Volume
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -312,20 +313,11 @@ def test_the_database_is_ready_when_it_takes_a_write(database):
         health.database_answers()
 
 
-def test_the_volume_is_ready_above_its_watermark():
-    class Disk:
-        min_free = 100
-        room = 100
-
-        def free(self) -> int:
-            return self.room
-
-    disk = Disk()
-    check = health.volume_has_room(disk)
+def test_the_volume_is_ready_above_its_watermark(tmp_path):
+    check = health.volume_has_room(Volume(tmp_path, 0))
     check()
-    disk.room = 99
     with pytest.raises(NoSpace):
-        check()
+        health.volume_has_room(Volume(tmp_path, 1 << 60))()
 
 
 def test_health_answers_over_the_wire(served):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica.common.errors import NoSpace
+from pacifica.common.errors import NoSpace, VolumeAway
 from pacifica.datasafe import staging
 from pacifica.datasafe.dataset import DatasetStore, NoSuchDataset
 from pacifica.datasafe.loi import Loi
@@ -130,7 +130,7 @@ def test_an_error_at_any_step_leaves_the_old_or_the_new_state(
             counted(fault, patched.setattr, ("fsync", "fdatasync", "rename", "mkdir", "write", "open"))
             try:
                 put(store, loi, NEW)
-            except (OSError, NoSpace) as error:
+            except (NoSpace, VolumeAway) as error:
                 failed += 1
                 assert isinstance(error, NoSpace) == (number == errno.ENOSPC)
         if not met:
