@@ -235,10 +235,8 @@ class _Writer:
         self._path, self._offset, self._started = path, size, size
         self._direct = self._overhang = False
         with storing():
-            if begun is None:
-                path.unlink(
-                    missing_ok=True
-                )  # not truncated: an attempt that still lives must write to a file of its own
+            if begun is None:  # not truncated: an attempt that still lives must write to a file of its own
+                path.unlink(missing_ok=True)
             self._descriptor = os.open(path, flags, 0o640)
         os.ftruncate(self._descriptor, size)
 

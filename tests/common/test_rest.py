@@ -247,11 +247,6 @@ def test_a_new_trace_is_begun_where_the_clients_is_none(app, bad):
     assert headers["x-request-id"] == found[1]
 
 
-def test_times_are_pacificas_text():
-    assert rest.utc(1795246992.225954) == "2026-11-21 07:43:12.225954"
-    assert rest.utc(0) == "1970-01-01 00:00:00.000000"
-
-
 # ---- independence ------------------------------------------------------------------------------------------------
 
 
