@@ -31,6 +31,7 @@ demo: env  ## start the suite, upload, download, show what happened
 test:  ## run the tests, with real servers and clients (installs Debian packages when root)
 	@PYTHON=$(PYTHON) tests/system/prepare
 	@$(MAKE) --no-print-directory env
+	@PYTHONPATH=.namespace $(BIN)/python -m pacifica.tests.system.apart
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(if $(RESULTS),--results $(RESULTS)) $(TESTS)
 
 # Outcomes go into the document that names the tests; CI leaves its checkout as it is.
@@ -38,11 +39,8 @@ test-faults: RESULTS ?= $(if $(CI),,docs/reliability.md)
 test-faults:  ## run the fault tests: kills, power cuts, full disks, lost brokers
 	@PYTHON=$(PYTHON) tests/system/prepare
 	@$(MAKE) --no-print-directory env
-	@if [[ -z "$$(find tests/faults -name 'test_*.py' 2>/dev/null)" ]]; then \
-		echo "There is no fault test yet."; \
-	else \
-		$(BIN)/python -m pytest --timeout 600 $(if $(RESULTS),--results $(RESULTS)) $(or $(TESTS),tests/faults); \
-	fi
+	@PYTHONPATH=.namespace $(BIN)/python -m pacifica.tests.system.apart
+	@$(BIN)/python -m pytest --timeout 600 $(if $(RESULTS),--results $(RESULTS)) $(or $(TESTS),tests/faults)
 
 check: env  ## lint, format, types, import rules
 	@$(BIN)/ruff check .
@@ -50,5 +48,7 @@ check: env  ## lint, format, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench: env  ## measure against the limits of the machine
+bench:  ## measure against the limits of the machine
+	@PYTHON=$(PYTHON) tests/system/prepare wrk:wrk
+	@$(MAKE) --no-print-directory env
 	@PYTHONPATH=.namespace $(BIN)/python benchmarks/run.py $(ARGS)

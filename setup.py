@@ -85,6 +85,8 @@ setup(
         "pacifica.services": [
             f"{service} = pacifica.{service}.service:SERVICE" for service in ("ingest", "cartd", "datasafe", "flow")
         ],
+        # What services add to the command `pacifica` for their users.
+        "pacifica.commands": ["dataset = pacifica.datasafe.dataset_command:extend"],
         # Who reads a pack of the archive volume again, by the pack's kind, when the ledger is made anew.
         "pacifica.pack_readers": ["bundle = pacifica.ingest.rereading:reread"],
         # Whose sections one shared ini file may hold.

@@ -1,7 +1,7 @@
 """Datasets in and out: ours beside labinform-datasafe, and both against unzip, md5sum, zip and sha256sum, in one run.
 
 ``python benchmarks/datasets.py`` runs it alone; ``rows`` is for run.py.  The original runs in the judges' environment
-(``.cache/judges``, which the tests make), and is left out where that is not there.
+(``.cache/judges``), which is made where it is not there; where that fails, the table lacks its rows, and says so.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,10 +25,10 @@ from row import COLUMNS, Row, middle
 
 from pacifica.datasafe import loi, manifest
 from pacifica.datasafe.dataset import DatasetStore
+from pacifica.tests.system import apart
 from pacifica.tests.system.nodes import free_port
 from pacifica.tests.system.suite import until
 
-JUDGE = Path(__file__).parents[1] / ".cache" / "judges" / "bin" / "python"
 SERIES = "42.1001/ds/exp/sa/42/cwepr"
 FLASK = """
 import sys
@@ -52,7 +53,8 @@ LOADS = (Load("256 MiB", 1, 256 << 20, 1.2), Load("5,000 x 4 KiB", 5000, 4096, 1
 def rows(deployment: str, api: str, archive: Path, folder: Path, repeats: int) -> Iterator[Row]:
     """Measure the datasets of a running suite: ``api`` is its /api, ``archive`` its volume, ``folder`` is ours."""
     with ExitStack() as stack:
-        original = stack.enter_context(_original(folder / "labinform")) if JUDGE.exists() else None
+        judge = _judge()
+        original = stack.enter_context(_original(judge, folder / "labinform")) if judge else None
         for load in LOADS:
             upload, files = _make(load, folder)
             unpack = middle([_unpack(upload, folder) for _ in range(repeats)])
@@ -155,13 +157,22 @@ def _curl(wanted: str, *words: object) -> list[float]:
     return [float(word) for word in done.stdout.splitlines()[-1].split()]
 
 
+def _judge() -> Path | None:
+    """Return the Python that has the original, None where it cannot be installed."""
+    try:
+        return apart.programs("judges") / "python"
+    except (subprocess.SubprocessError, OSError) as error:
+        sys.stderr.write(f"labinform-datasafe cannot be installed: {error}\n")
+        return None
+
+
 @contextmanager
-def _original(folder: Path) -> Iterator[str]:
+def _original(judge: Path, folder: Path) -> Iterator[str]:
     """Run labinform-datasafe and give its /api."""
     folder.mkdir()
     port = free_port()
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([JUDGE, "-c", FLASK, str(port)], cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen([judge, "-c", FLASK, str(port)], cwd=folder, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: _answers(f"{url}/heartbeat"), 60, "the original's first answer")

@@ -15,6 +15,8 @@ from client import Client, get, selection_of, wrk
 from house import House
 from row import Row, middle
 
+from pacifica.tests.system import crowd
+
 MIB = 1 << 20
 GROWTH = 64.0  # MiB that a process may grow by
 POST_TARGETS = {("scaled", ONE): 1.2, ("embedded", ONE): 1.5, ("scaled", MANY): 5.0, ("embedded", MANY): 8.0}
@@ -41,8 +43,10 @@ class Bench:
         self._warm_up()
         for load in (ONE, MANY, MOST):
             yield from self._posts(load)
+        yield from self._resumable(ONE)
         for load in (ONE, MANY, MOST):
             yield from self._carts(load)
+        yield self._beside_slow_readers()
         yield from self._small_bundles()
         yield from self._get_state()
         yield from self._memory()
@@ -79,6 +83,22 @@ class Bench:
             yield Row(job=f"{name}, to the answer", figure=middle(answered), target=1.5, **common)
         against = {"limit": middle(spooled), "limit_name": "write + fsync"}
         yield Row(job=f"{name}, to the answer", figure=middle(answered), **against, **common)
+
+    def _resumable(self, load: Load) -> Iterator[Row]:
+        """Upload by tus what was posted before; its bytes are read once more by the worker's scan."""
+        path, name = self.bundles[load], f"tus upload of {load.name}"
+        limit.warm(path)
+        spooled, hashed, uploads = [], [], []
+        for _ in range(self.repeats):
+            spooled.append(limit.spool(path, self.folder))
+            hashed.append(limit.sha1sum(path))
+            with self._watched(name):
+                uploads.append(self.client.resumable(path))
+        common = {"deployment": self.house.name, "unit": "s"}
+        against = {"limit": middle(spooled), "limit_name": "write + fsync"}
+        yield Row(job=f"{name}, to the answer", figure=middle([one.answered for one in uploads]), **against, **common)
+        against = {"limit": middle(hashed), "limit_name": "sha1sum"}
+        yield Row(job=f"{name}, to archived", figure=middle([one.archived for one in uploads]), **against, **common)
 
     def _carts(self, load: Load) -> Iterator[Row]:
         with self._watched(f"file list of {load.name}"):
@@ -135,6 +155,17 @@ class Bench:
         return Row(
             job=f"first byte of a Range of 100,000 files, slowest of {RANGES}", deployment=self.house.name,
             figure=max(first) * 1000, unit="ms", target=50,
+        )  # fmt: skip
+
+    def _beside_slow_readers(self) -> Row:
+        url, alone, beside = self.client.cart_url(f"cart{ONE.count}-0", "data.tar"), [], []
+        for _ in range(self.repeats):
+            alone.append(get(url).seconds)
+            with crowd.slow_readers(url), self._watched("slow readers"):
+                beside.append(get(url).seconds)
+        return Row(
+            job=f"cart GET of {ONE.name} beside {crowd.READERS} slow readers", deployment=self.house.name,
+            figure=middle(beside), unit="s", limit=middle(alone), limit_name="alone", target=1.5,
         )  # fmt: skip
 
     def _small_bundles(self) -> Iterator[Row]:

@@ -25,16 +25,20 @@ share the cores.
 
 *to archived*: from the first byte of the POST to durable, verified, in the ledger and in the catalogue.  *embedded* is
 `pacifica up`; *scaled* is uWSGI with two processes a service by config/uwsgi-*.ini, Celery workers, PostgreSQL (with
-fsync) and RabbitMQ.  A bundle is posted, and a cart downloaded, by curl.  *labinform-datasafe* is the original,
-measured in the same run on the same datasets, where the judges' environment of the tests is there.
+fsync) and RabbitMQ.  A bundle is posted, and a cart downloaded, by curl.  {original}
 
 """
+_BESIDE = """*labinform-datasafe* is the original,
+measured in the same run on the same datasets, in an environment of its own."""
+_ABSENT = """The original of the datasets,
+labinform-datasafe, could not be installed where this ran, so its figures are missing."""
 
 
 def text(rows: list[Row], growth: Growth, repeats: int, busy: float) -> str:
     """Return the whole document; ``busy`` is the load average before the run."""
+    measured = any(row.deployment == "labinform-datasafe" for row in rows)
     lines = [
-        _INTRODUCTION.format(repeats=repeats),
+        _INTRODUCTION.format(repeats=repeats, original=_BESIDE if measured else _ABSENT),
         f"{_conditions()}  Load average before the run: {busy:.1f}.\n",
         "## What is owed and what is given\n",
     ]

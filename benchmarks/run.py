@@ -18,6 +18,7 @@ import bundle
 import datasets
 import house
 import limit
+import processing
 import report
 from bundle import MANY, MOST, ONE
 from measure import Bench
@@ -31,6 +32,7 @@ def main() -> int:
     arguments = _parse()
     busy = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="pacifica-bench-", dir=arguments.folder))
+    folder.chmod(0o755)  # programs that flow runs without a sandbox are somebody else, who must come this way
     try:
         rows, growth = _measure(folder, arguments.deployment or list(DEPLOYMENTS), arguments.repeats)
     finally:
@@ -55,15 +57,17 @@ def _measure(folder: Path, deployments: list[str], repeats: int) -> tuple[list[R
         for name in deployments:
             with DEPLOYMENTS[name](folder) as running:
                 bench = Bench(running, bundles, served, folder, repeats)
-                for row in chain(bench.rows(), _datasets(running, folder, repeats)):
-                    rows.append(row)
-                    print(
-                        " | ".join(cell.ljust(width) for cell, width in zip(row.cells(), report.WIDTHS, strict=True)),
-                        flush=True,
-                    )
+                rows += map(_told, chain(bench.rows(), _datasets(running, folder, repeats)))
                 growth[name] = bench.growth
             shutil.rmtree(folder / name, ignore_errors=True)
+    if "scaled" in deployments:  # with servers of its own, once for each executor
+        rows += map(_told, processing.rows(folder))
     return rows, growth
+
+
+def _told(row: Row) -> Row:
+    print(" | ".join(cell.ljust(width) for cell, width in zip(row.cells(), report.WIDTHS, strict=True)), flush=True)
+    return row
 
 
 def _datasets(running: house.House, folder: Path, repeats: int) -> Iterator[Row]:

@@ -1,8 +1,9 @@
 """From a posted selection to a cart: the ledger is asked in bulk, and must agree with what was declared."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Any
 
 from ..common import ledger, orm
 from ..common.auth import Principal
@@ -13,13 +14,15 @@ from ..common.volume import Volume
 from .orm import Cart, File
 from .selection import Selection
 
-BATCH = 4000  # entries held at a time: some 2 KB each
+BATCH = 10_000  # entries held at a time: some 1 KB each
 FILE_COLUMNS = ("cart", "file_name", "bundle_path", "hash_type", "hash_value", "status", "error")
 
 log = logging.getLogger(__name__)
 
+Readable = Callable[[Iterable[tuple[int, str, int | None]]], set[int]]  # ``catalog.readable_files`` of who asks
 
-def fill(cart: Cart, selection: Selection, readable: Callable[[list[int]], set[int]]) -> bool:
+
+def fill(cart: Cart, selection: Selection, readable: Readable) -> bool:
     """Store the selection as the files of ``cart``, and tell whether every digest could be compared with the ledger's.
 
     False: some are declared in an algorithm that the ledger does not hold (status ``waiting``), so that their bytes
@@ -29,43 +32,33 @@ def fill(cart: Cart, selection: Selection, readable: Callable[[list[int]], set[i
     compared, total = True, 0
     entries = iter(selection)
     while batch := list(islice(entries, BATCH)):
-        ids = [wanted.file_id() for wanted in batch]
-        held = ledger.locate(ids)
-        allowed = readable(list(held))
+        held = ledger.vouched(wanted.id for wanted in batch)
+        allowed = readable(file[:3] for file in held.values())
         rows = []
-        for wanted, id in zip(batch, ids, strict=True):
-            path, hashtype, hashsum = wanted.member(), wanted.hashtype.lower(), wanted.digest()
-            if id not in allowed:
-                raise NotFound(f"File {id} is not in the archive.", file_id=id, file=path)
-            same_type = agrees(held[id], path, hashtype, hashsum)
+        for wanted in batch:
+            if wanted.id not in allowed:
+                raise NotFound(f"File {wanted.id} is not in the archive.", file_id=wanted.id, file=wanted.path)
+            file = held[wanted.id]
+            same_type = agrees(file, *wanted[1:])
             compared &= same_type
-            total += held[id].size
-            rows.append((cart.id, id, path, hashtype, hashsum, "staged" if same_type else "waiting", ""))
-        with orm.transaction():
-            cart.fence()
-            orm.insert_rows(File, FILE_COLUMNS, rows)
+            total += file.size
+            rows.append((cart.id, *wanted, "staged" if same_type else "waiting", ""))
+        _store(cart, rows)
     cart.progress(files_total=len(selection), bytes_total=total)
     return compared
 
 
-def enlist(cart: Cart, selection: Selection, readable: Callable[[list[int]], set[int]]) -> None:
+def enlist(cart: Cart, selection: Selection, readable: Readable) -> None:
     """Store the selection as files that are to be fetched from a remote archive.
 
     What the catalogue here knows must be ``readable``, else NotFound; the rest is the archive's to judge.
     """
     entries = iter(selection)
     while batch := list(islice(entries, BATCH)):
-        ids = [wanted.file_id() for wanted in batch]
-        allowed = readable(ids)
-        for id in sorted({id for id, _, _ in ledger.owners(ids)} - allowed):
+        known = list(ledger.owners(wanted.id for wanted in batch))
+        for id in sorted({id for id, _, _ in known} - readable(known)):
             raise NotFound(f"File {id} is not in the archive.", file_id=id)
-        rows = [
-            (cart.id, id, wanted.member(), wanted.hashtype.lower(), wanted.digest(), "waiting", "")
-            for wanted, id in zip(batch, ids, strict=True)
-        ]
-        with orm.transaction():
-            cart.fence()
-            orm.insert_rows(File, FILE_COLUMNS, rows)
+        _store(cart, [(cart.id, *wanted, "waiting", "") for wanted in batch])
     cart.progress(files_total=len(selection))
 
 
@@ -100,7 +93,7 @@ def verify(cart: Cart, volume: Volume) -> None:
     cart.progress(bytes_total=int(total[0][0]))
 
 
-def agrees(held: ledger.Located, path: str, hashtype: str, hashsum: str) -> bool:
+def agrees(held: ledger.Located | ledger.Vouched, path: str, hashtype: str, hashsum: str) -> bool:
     """Tell whether declared and held digest are of one algorithm; ChecksumMismatch when they are and differ."""
     if held.verdict == ledger.DAMAGED:
         raise Damaged(f"File {held.id} is damaged in the archive.", file=path, file_id=held.id)
@@ -133,6 +126,12 @@ def abandon(cart: Cart, error: Exception) -> None:
         cart.failed(error)
     except ServiceError as trouble:  # deleted meanwhile, or the database is away
         log.warning("cart %s: that it failed could not be written: %s", cart.id, trouble)
+
+
+def _store(cart: Cart, rows: list[tuple[Any, ...]]) -> None:
+    with orm.transaction():
+        cart.fence()
+        orm.insert_rows(File, FILE_COLUMNS, rows)
 
 
 def _hash(held: ledger.Located, file: File, volume: Volume) -> None:

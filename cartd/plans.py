@@ -1,19 +1,22 @@
 """The plans of a cart on disk: one for each name it is downloaded under, made on demand and made again when lost."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ..common import orm
+from ..common.batch import windows
 from ..common.errors import Gone
-from ..common.ledger import windows
 from .orm import Cart, State
 from .plan import Member, Plan, build
 from .shelf import Shelf, pack_name
 from .table import BadPlan
 
 MAX_PLANS = 4  # of one cart: more names than that take turns
+LARGE = 5000  # files; of 100,000 a plan takes a second and 40 MB to make
+_turns = threading.BoundedSemaphore(2)  # large plans that are made at once, whatever names are asked for
 _MEMBERS = (
     'SELECT f.id, f.bundle_path, a.size, a.mtime, p.name, a."offset", a.header, a.id, a.hashtype, a.hashsum'
     " FROM file f JOIN archivedfile a ON a.id = f.file_name AND a.hashtype = f.hash_type AND a.hashsum = f.hash_value"
@@ -36,6 +39,15 @@ def plan_of(shelf: Shelf, cart: Cart, folder: str) -> Plan:
     path = home / f"{hashlib.sha256(folder.encode()).hexdigest()[:32]}.plan"
     with suppress(BadPlan, FileNotFoundError):  # the remedy for both is to build it
         return Plan.open(path)
+    with _turns if cart.files_total > LARGE else nullcontext():
+        with suppress(BadPlan, FileNotFoundError):
+            return Plan.open(path)  # made while we waited
+        return _made(shelf, cart, folder, path)
+
+
+def _made(shelf: Shelf, cart: Cart, folder: str, path: Path) -> Plan:
+    """Build the plan of ``cart`` and put it to ``path``; errors as of ``plan_of``."""
+    home = path.parent
     home.mkdir(parents=True, exist_ok=True)
     _make_room(home)
     plan = build(_members(cart), folder, path, shelf.readers(cart))
@@ -46,6 +58,12 @@ def plan_of(shelf: Shelf, cart: Cart, folder: str) -> Plan:
         shelf.clear(cart.id)  # whoever deleted it may have cleared before the plan was there
         raise Gone("The cart was deleted meanwhile.", cart=cart.cart_uid)
     return plan
+
+
+def drop_plans(shelf: Shelf, cart: Cart) -> None:
+    """Have every plan of ``cart`` made anew; a download under way keeps the one that it has mapped."""
+    for plan in shelf.home(cart.id).glob("*.plan"):
+        plan.unlink(missing_ok=True)
 
 
 def _make_room(home: Path) -> None:

@@ -4,8 +4,9 @@ import threading
 from typing import NamedTuple
 
 from ..common.errors import ArchiveUnavailable, Cancelled, ChecksumMismatch, Conflict, Damaged
-from ..common.pack import Sidecar, discard, hasher
+from ..common.pack import discard, hasher
 from ..common.remote import RemoteArchive, RemoteBody
+from ..common.sidecar import Sidecar
 from ..common.spool import receive, reread
 from ..common.volume import Volume, keep
 from . import part

@@ -3,6 +3,8 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,7 +12,9 @@ from ..common.errors import BadJson, BadRequest
 
 MAX_FAULTS = 100  # bad entries listed in one answer
 MAX_PATH_BYTES = 4096
-_PLAIN = re.compile(r"(?:(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+/)*(?!\.{1,2}$)[^/\x00-\x1f\x7f]+")
+MAX_PART_BYTES = 255
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what no bundle may have in a name either: C0, DEL, C1, line breaks
+_PLAIN = re.compile(rf"(?:(?!\.{{1,2}}(?:/|$))[^/{_CONTROLS}]+/)*(?!\.{{1,2}}$)[^/{_CONTROLS}]+")
 
 
 class BadSelection(BadRequest):
@@ -29,6 +33,8 @@ class Wanted(msgspec.Struct):
 
     def file_id(self) -> int:
         """The archive id; ValueError when it is no positive decimal number below 2**63."""
+        if type(self.id) is int and 0 < self.id < 1 << 63:
+            return self.id
         text = str(self.id)
         if not (text.isascii() and text.isdecimal() and len(text) < 20 and 0 < int(text) < 1 << 63):
             raise ValueError(f"{text[:80]!r} is not a file id")
@@ -36,20 +42,32 @@ class Wanted(msgspec.Struct):
 
     def digest(self) -> str:
         """The declared digest: lower-case hex, without the ``sha1:`` that may stand before it."""
-        return self.hashsum.lower().removeprefix(f"{self.hashtype.lower()}:")
+        digest = self.hashsum.lower()
+        return digest.removeprefix(f"{self.hashtype.lower()}:") if ":" in digest else digest
 
     def member(self) -> str:
         """The path in the tar: ``path`` less the one leading slash that clients send; ValueError says what is bad."""
         path = self.path.removeprefix("/")
         if not _PLAIN.fullmatch(path):
             raise ValueError("a path is relative, without empty, '.' or '..' parts and without control characters")
+        if len(path) <= MAX_PART_BYTES and path.isascii():
+            return path
         try:
             encoded = path.encode()
         except UnicodeEncodeError as error:
             raise ValueError("a path must be writable as UTF-8") from error
-        if len(encoded) > MAX_PATH_BYTES or any(len(part) > 255 for part in encoded.split(b"/")):
-            raise ValueError(f"a path has at most {MAX_PATH_BYTES} bytes, each of its parts at most 255")
+        if len(encoded) > MAX_PATH_BYTES or any(len(part) > MAX_PART_BYTES for part in encoded.split(b"/")):
+            raise ValueError(f"a path has at most {MAX_PATH_BYTES} bytes, each of its parts at most {MAX_PART_BYTES}")
         return path
+
+
+class Entry(NamedTuple):
+    """A checked entry: archive id, path in the tar, and digest, all as the cart keeps them."""
+
+    id: int
+    path: str
+    hashtype: str
+    hashsum: str
 
 
 class _Document(msgspec.Struct):
@@ -89,9 +107,10 @@ class Selection:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Wanted]:
+    def __iter__(self) -> Iterator[Entry]:
         """Yield the entries in the order of the document."""
-        return map(_decode_wanted, self._entries)
+        for wanted in map(_decode_wanted, self._entries):
+            yield Entry(int(wanted.id), wanted.path.removeprefix("/"), wanted.hashtype.lower(), wanted.digest())
 
     def drop(self) -> None:
         """Let go of the document, once it has been stored: 20 MB for 100,000 files."""
@@ -122,7 +141,6 @@ class Checker:
     def __init__(self) -> None:
         """Know no path yet."""
         self._files: set[str] = set()
-        self._folders: set[str] = set()
 
     def check(self, wanted: Wanted) -> None:
         """Take one entry more; ValueError says what is bad about it."""
@@ -132,11 +150,14 @@ class Checker:
         if path in self._files:
             raise ValueError("the path is in the selection twice")
         self._files.add(path)
-        _add_parents(path, self._folders)
 
     def clashes(self) -> list[str]:
-        """Return the paths that are a file and a folder."""
-        return sorted(self._files & self._folders)
+        """Return the paths that are a file and a folder, by a sort: a set of all folders has no bound worth the name.
+
+        No path has a character below the slash's stand-in, so that what lies in a folder comes right behind its name.
+        """
+        keys = sorted(path.replace("/", "\0") for path in self._files)
+        return [above.replace("\0", "/") for above, below in pairwise(keys) if below.startswith(f"{above}\0")]
 
 
 def _check_digest(wanted: Wanted) -> None:
@@ -146,11 +167,3 @@ def _check_digest(wanted: Wanted) -> None:
     digest = wanted.digest()
     if len(digest) != digits or not _HEX.fullmatch(digest):
         raise ValueError(f"a {wanted.hashtype.lower()} digest has {digits} hexadecimal digits")
-
-
-def _add_parents(path: str, folders: set[str]) -> None:
-    """Add every folder above ``path``; stops at the first that is known, whose own parents are then known too."""
-    end = path.rfind("/")
-    while end > 0 and (folder := path[:end]) not in folders:
-        folders.add(folder)
-        end = path.rfind("/", 0, end)

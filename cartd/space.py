@@ -2,6 +2,7 @@
 
 from ..common import orm
 from ..common.errors import NoSpace
+from . import part
 from .orm import Cart, State
 from .purging import evict
 from .shelf import Shelf
@@ -17,7 +18,7 @@ def admit(cart: Cart, shelf: Shelf, needed: int, *, min_free: int, purge: bool, 
     """
     cart.heed()
     while not _promised(cart, shelf, needed, min_free):
-        idle = _idle(cart, buffer_seconds) if purge else []
+        idle = _idle(cart, shelf, buffer_seconds) if purge else []
         lacking = needed - _room(cart, shelf, min_free)
         if lacking > sum(size for _, size in idle):
             raise NoSpace("Not enough space to download file", needed=needed, lacking=lacking)
@@ -44,14 +45,15 @@ def _room(cart: Cart, shelf: Shelf, min_free: int) -> int:
     return shelf.free() - min_free - int(orm.rows(sql, State.STAGING, cart.id)[0][0])
 
 
-def _idle(cart: Cart, buffer_seconds: float) -> list[tuple[int, int]]:
+def _idle(cart: Cart, shelf: Shelf, buffer_seconds: float) -> list[tuple[int, int]]:
     """Return (id, bytes) of the carts that may be evicted, the longest unused first."""
     now = orm.now().sql
     return [
-        (id, size)
-        for id, size in orm.rows(
-            f"SELECT id, bytes_total FROM cart WHERE state IN (?, ?) AND staged AND id <> ? AND read_until < {now}"
-            f" AND updated <= {now} - ? AND (lease_until IS NULL OR lease_until < {now}) ORDER BY updated, id",
+        (id, size + (part.room_of(shelf.staged(id)) if state == State.ERROR else 0))  # what had come of its files
+        for id, size, state in orm.rows(
+            "SELECT id, bytes_total, state FROM cart WHERE state IN (?, ?) AND staged AND id <> ?"
+            f" AND read_until < {now} AND updated <= {now} - ? AND (lease_until IS NULL OR lease_until < {now})"
+            " ORDER BY updated, id",
             State.READY, State.ERROR, cart.id, buffer_seconds,
         )
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from functools import lru_cache
 from ..common import worker
 from ..common.config import Neighbours
 from ..common.remote import RemoteArchive
+from ..common.timekeeper import timekeeper
 from ..common.volume import open_volume
 from .config import settings
 from .filling import verify
@@ -62,6 +63,7 @@ def clear_deleted() -> int:
 
 
 app.duties += [
+    timekeeper(Cart, [State.FILLING, State.STAGING], settings),
     worker.ringer(Cart, "pacifica.cartd", "pacifica.cartd.stage", [State.STAGING]),
     end_silent,
     purge_unused,

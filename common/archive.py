@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from . import journal, ledger, orm
+from . import draft, journal, ledger, orm
 from .config import Neighbours
 from .errors import BadConfiguration, ChecksumMismatch, Damaged, NotFound, RangeNotSatisfiable, ServiceError
 from .interface import Archive, Held, Incoming
@@ -39,7 +39,7 @@ class LocalArchive:
             if declared is not None and found != declared.lower():
                 raise ChecksumMismatch(id=id, hashtype=hashtype, found=found)
             facts = {"hashtype": hashtype, "hashsum": found, "mtime": incoming.mtime, "owner": incoming.owner}
-            ledger.put_file(self.volume, path, received, id, **facts)
+            draft.put_file(self.volume, path, received, id, **facts)
         finally:
             discard(path)
         return Held(received.size, incoming.mtime, True, hashtype, found)

@@ -6,15 +6,16 @@ are text, because sites use numbers for some and names for others.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
-from peewee import BigIntegerField, BooleanField, CompositeKey, DoubleField, TextField
+from peewee import SQL, BigIntegerField, BooleanField, CompositeKey, DoubleField, TextField
 
-from . import orm
+from . import moment, orm, statement
+from .batch import BATCH, batches, windows
+from .entry import KEY_VALUE_INDEX, TRANSACTION, queue
 from .errors import BadRequest
-from .ledger import BATCH, batches, owners, windows
+from .ledger import owners
 
 
 class Reader(Protocol):
@@ -46,11 +47,14 @@ class Transaction(orm.Model):
 
 
 class TransactionKeyValue(orm.Model):
-    """One thing said of a transaction.  Values are not indexed: PostgreSQL refuses an index entry past 2,700 bytes."""
+    """One thing said of a transaction.  Indexed by beginnings: PostgreSQL refuses an index entry past 2,700 bytes."""
 
     transaction = BigIntegerField(index=True)
     key = TextField()
     value = TextField()
+
+
+TransactionKeyValue.add_index(SQL(KEY_VALUE_INDEX))
 
 
 class FileKeyValue(orm.Model):
@@ -150,11 +154,12 @@ def record(
     """
     about = {"submitter": as_text(submitter), "project": as_text(project), "instrument": as_text(instrument)}
     more = json.dumps(dict(extra or {}), sort_keys=True)
-    Transaction.insert(id=id, owner=owner, **about, extra=more, created=orm.now()).execute()
-    said = [(id, as_text(key), as_text(value)) for key, value in key_values]
-    orm.insert_rows(TransactionKeyValue, ("transaction", "key", "value"), said)
+    statement.insert(Transaction, {"id": id, "owner": owner, **about, "extra": more, "created": orm.now()})
+    if said := [(id, as_text(key), as_text(value)) for key, value in key_values]:
+        orm.insert_rows(TransactionKeyValue, ("transaction", "key", "value"), said)
     for batch in batches(((file, as_text(key), as_text(value)) for file, key, value in file_key_values), BATCH):
         orm.insert_rows(FileKeyValue, ("file", "key", "value"), batch)
+    queue(TRANSACTION, id)
 
 
 def files_of(transaction: int) -> Iterator[dict[str, Any]]:
@@ -190,7 +195,12 @@ def may_read(principal: Reader, files: Iterable[int]) -> set[int]:
     Administrators and services read all; others what they posted, what names them as submitter, and what belongs to
     a project that they are related to.
     """
-    rows = list(owners(files))
+    return readable_files(principal, owners(files))
+
+
+def readable_files(principal: Reader, files: Iterable[tuple[int, str, int | None]]) -> set[int]:
+    """Return the ids of those ``files`` that ``principal`` may read; each is id, owner of its pack, transaction."""
+    rows = list(files)
     if principal.administrator or principal.service:
         return {id for id, _, _ in rows}
     readable = readable_transactions(principal, {transaction for _, _, transaction in rows if transaction is not None})
@@ -211,6 +221,19 @@ def readable_transactions(principal: Reader, transactions: Iterable[int]) -> set
             if owner == principal.name or submitter in names or project in projects:
                 readable.add(id)
     return readable
+
+
+def readable(principal: Reader) -> tuple[str, list[str]]:
+    """Return the SQL condition under which ``principal`` may read the files of transaction ``t``, and its parameters.
+
+    The same rule as ``readable_transactions``, for queries that search.
+    """
+    if principal.administrator or principal.service:
+        return "1 = 1", []
+    names = sorted(_names(principal.name))
+    marks = ", ".join("?" * len(names))
+    mine = f't.owner = ? OR t.submitter IN ({marks}) OR t.project IN (SELECT project FROM projectuser WHERE "user" IN'
+    return f"({mine} ({marks})))", [principal.name, *names, *names]
 
 
 def as_id(value: object) -> str:
@@ -237,7 +260,7 @@ def as_text(value: object) -> str:
 def iso(seconds: float) -> str:
     """Write a time as Pacifica's metadata does: ``2026-11-21T07:37:08``, UTC."""
     known = min(max(seconds, _FIRST), _LAST)  # a tar header can claim years that a date cannot hold
-    return datetime.fromtimestamp(known, UTC).isoformat(timespec="seconds")[:19]  # without the zone
+    return moment.iso(known)
 
 
 def _names(principal: str) -> set[str]:

@@ -1,8 +1,13 @@
-"""The command ``pacifica``: the suite as a whole.  The services' own commands are in their ``__main__``."""
+"""The command ``pacifica``: the suite as a whole.  The services' own commands are in their ``__main__``.
+
+What a service adds for its users it lists under the entry-point group ``pacifica.commands``: a function that adds a
+sub-command, which sets ``command(arguments) -> int``.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from . import catalog_command
@@ -63,4 +68,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", type=Path, help="as of `pacifica up`; default: the configured database")
         sub.set_defaults(command=command)
     catalog_command.extend(commands)
+    for point in sorted(entry_points(group="pacifica.commands"), key=lambda point: point.name):
+        point.load()(commands)
     return parser

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import orm
+from .batch import batches
 from .catalog import Instrument, InstrumentUser, Project, ProjectInstrument, ProjectUser, User, as_id
 from .errors import BadRequest
-from .ledger import batches
 from .policy import CUSTODIAN, MEMBER
 
 

@@ -54,6 +54,11 @@ class WorkerThread:
             self.stop(0.0)
             raise TimeoutError(f"the worker of {self._app.main} did not start")
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended although nobody stopped it."""
+        return self._thread is not None and not self._thread.is_alive()
+
     def stop(self, seconds: float = STOP_SECONDS) -> bool:
         """Take no more tasks and let those at work end; False when some are still at it after ``seconds``.
 

@@ -2,8 +2,9 @@
 
 import json
 import uuid
-from datetime import UTC, datetime
 from typing import Any
+
+from .moment import zulu
 
 TYPES = frozenset(
     {
@@ -33,7 +34,7 @@ def event(type: str, subject: str, data: dict[str, Any], *, source: str, moment:
         "source": source,
         "type": type,
         "subject": subject,
-        "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": zulu(moment),
         "datacontenttype": "application/json",
         "data": data,
     }

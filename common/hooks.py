@@ -32,5 +32,6 @@ class Pending(threading.local):
     def reset(self) -> None:
         """Forget all: no transaction is open."""
         self.open = False
+        self.failed = False  # a block within it, without a savepoint of its own
         self.committed: list[Hook] = []
         self.undone: list[Callable[[], None]] = []

@@ -1,6 +1,7 @@
 """An external HTTP service that we ask: bounded in time, patient with what passes, never asked twice for what it did.
 
-Connection errors, timeouts and 5xx are tried again after a growing, jittered wait, or after what Retry-After says; any
+An answer has a deadline as a whole, beside the timeout for each silence (``deadline``).  Connection errors, timeouts
+and 5xx are tried again after a growing, jittered wait, or after what Retry-After says; any
 other answer is the caller's to judge.  When the tries or the time are over, NeighbourAway: whoever works on a row lets
 it wait in SQL, whoever serves a request answers 503 with Retry-After.
 """
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from . import deadline
 from .config import Neighbours
 from .errors import NeighbourAway
 
@@ -85,21 +87,27 @@ class Neighbour:
         within: float | None = None,
         stream: bool = False,
     ) -> Answer:
-        """Ask a single time; NeighbourAway for no answer, and for one that says to come again."""
+        """Ask a single time; NeighbourAway for no answer, for one without end, and for one that says to come again."""
         patience = self.settings.timeout if within is None else min(self.settings.timeout, max(0.1, within))
-        try:
-            answer = self._connections().request(
-                method,
-                self.url + path,
-                body=body() if body is not None else None,
-                headers={**self._headers, **(headers or {})},
-                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, patience), read=patience),
-                preload_content=not stream,
-                redirect=False,
-            )
-            again = answer.status in AGAIN and not self.is_final(answer)
-        except (HTTPError, OSError) as error:
-            raise self.away(f"{self.name} does not answer ({type(error).__name__}).") from error
+        whole = self.allowed(int((headers or {}).get("Content-Length", 0)))
+        with deadline.within(whole if within is None else min(whole, max(0.1, within))) as exchange:
+            try:
+                answer = self._connections().request(
+                    method,
+                    self.url + path,
+                    body=body() if body is not None else None,
+                    headers={**self._headers, **(headers or {})},
+                    timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, patience), read=patience),
+                    preload_content=not stream,
+                    redirect=False,
+                )
+                again = answer.status in AGAIN and not self.is_final(answer)
+            except (HTTPError, OSError) as error:
+                why = "TooSlow" if exchange.expired else type(error).__name__
+                raise self.away(f"{self.name} does not answer ({why}).") from error
+        if exchange.expired:  # its end may be the one that we made
+            answer.close()
+            raise self.away(f"{self.name} does not answer (TooSlow).")
         if again:
             answer.close()
             wait = _seconds(answer.headers.get("Retry-After"))
@@ -123,13 +131,17 @@ class Neighbour:
                 time.sleep(wait)
         raise AssertionError("at least one try")
 
+    def allowed(self, count: int) -> float:
+        """Return the seconds that an exchange of ``count`` bytes may take."""
+        return self.settings.answer_seconds + count / self.settings.min_rate
+
     def away(self, message: str, wait: float | None = None) -> NeighbourAway:
         """Return the error that says that this service cannot be used now."""
         return self._away(message, wait=wait, service=self.name)
 
     def _connections(self) -> urllib3.PoolManager:
         if self._owner != os.getpid():  # a child process must not speak through its parent's
-            self._pool = urllib3.PoolManager(1, maxsize=self.connections, retries=False, blocksize=PIECE)
+            self._pool = deadline.pool(self.connections, retries=False, blocksize=PIECE)
             self._owner = os.getpid()
         return self._pool
 

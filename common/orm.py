@@ -160,33 +160,32 @@ def session() -> AbstractContextManager[None]:
 
 @contextmanager
 def transaction() -> Iterator[None]:
-    """Make a block atomic; the outermost one is a transaction (on SQLite BEGIN IMMEDIATE), an inner one a savepoint.
+    """Make a block atomic (on SQLite by BEGIN IMMEDIATE); a block inside another one is part of that.
 
-    After the outermost commit, with its connection given back, the hooks of ``after_commit`` run.  When the block, or
-    one around it, does not commit, the hooks registered in it are dropped and those of ``on_rollback`` run.
+    After the commit, with its connection given back, the hooks of ``after_commit`` run; where there is none, those of
+    ``on_rollback``.  A block that failed takes the whole transaction with it: who means to go on after a failure opens
+    a ``savepoint``, which costs two statements more; who does not, and goes on, gets a RuntimeError in the end.
     """
-    outermost = not _pending.open
-    _pending.open = True
-    committed, undone = len(_pending.committed), len(_pending.undone)
-    try:
-        with database.atomic():
+    if not _pending.open:
+        with _atomic():
             yield
+        return
+    try:
+        yield
     except BaseException:
-        undoing, _pending.undone[undone:] = _pending.undone[undone:], []
-        del _pending.committed[committed:]
-        if outermost:
-            _pending.reset()
-        for undo in reversed(undoing):
-            undo()
+        _pending.failed = True
         raise
-    if outermost:
-        hooks = _pending.committed
-        _pending.reset()
-        for hook in hooks:
-            if database.in_transaction():  # within somebody's bare database.atomic()
-                database.after_commit(hook)
-            else:
-                hook()
+
+
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """Make a part of a transaction atomic by itself, so that its failure may be caught; alone it is a transaction."""
+    failed, _pending.failed = _pending.failed, False
+    try:
+        with _atomic():
+            yield
+    finally:
+        _pending.failed = failed
 
 
 def after_commit(hook: Callable[[], None], key: Hashable = None) -> Callable[[], None]:
@@ -210,7 +209,7 @@ def after_commit(hook: Callable[[], None], key: Hashable = None) -> Callable[[],
 
 
 def on_rollback(hook: Callable[[], None]) -> None:
-    """Run ``hook`` when the innermost open ``transaction``, or one around it, does not commit."""
+    """Run ``hook`` when the innermost open ``savepoint``, or the transaction around it, does not commit."""
     if _pending.open:
         _pending.undone.append(hook)
 
@@ -240,6 +239,35 @@ def insert_rows(model: type[peewee.Model], columns: Sequence[str], rows: Iterabl
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _atomic() -> Iterator[None]:
+    """Open a transaction, or a savepoint within one; hooks registered in it live and die with it."""
+    outermost = not _pending.open
+    _pending.open = True
+    committed, undone = len(_pending.committed), len(_pending.undone)
+    try:
+        with database.atomic():
+            yield
+            if _pending.failed:
+                raise RuntimeError("a block of this transaction failed, and somebody went on")
+    except BaseException:
+        undoing, _pending.undone[undone:] = _pending.undone[undone:], []
+        del _pending.committed[committed:]
+        if outermost:
+            _pending.reset()
+        for undo in reversed(undoing):
+            undo()
+        raise
+    if outermost:
+        hooks = _pending.committed
+        _pending.reset()
+        for hook in hooks:
+            if database.in_transaction():  # within somebody's bare database.atomic()
+                database.after_commit(hook)
+            else:
+                hook()
 
 
 def _engine(settings: "Settings") -> Engine:

@@ -37,9 +37,12 @@ def ring(queue: str, task: str, id: Any, attempt: int) -> None:
     _post("task", queue, call(task, id, attempt))
 
 
-def announce(type: str, subject: str, data: dict[str, Any], *, source: str) -> str:
-    """Publish an event once this commits; return its id.  Call it in the transaction of the change that it reports."""
-    id, body = event(type, subject, data, source=source, moment=orm.clock())
+def announce(type: str, subject: str, data: dict[str, Any], *, source: str, moment: float | None = None) -> str:
+    """Publish an event once this commits; return its id.  Call it in the transaction of the change that it reports.
+
+    ``moment`` is when that was by the database's clock, for who knows it already.
+    """
+    id, body = event(type, subject, data, source=source, moment=orm.clock() if moment is None else moment)
     with orm.transaction():
         deliver(id, type, body)
         _post("event", type, body)
@@ -51,8 +54,12 @@ def publish_pending(limit: int = 500) -> int:
     publisher = current()
     if publisher is None or publisher.away:
         return 0
-    ready = f"SELECT id, channel, routing_key, body FROM outbox WHERE ready_at <= {orm.now().sql} ORDER BY id LIMIT ?"
-    found = orm.rows(ready, limit)
+    now = orm.now().sql  # a row that is due later than any is put off was written before the clock was set back
+    ready = (
+        "SELECT id, channel, routing_key, body FROM outbox "
+        f"WHERE ready_at <= {now} OR ready_at > {now} + {2 * REFUSED_SECONDS} ORDER BY id LIMIT ?"
+    )
+    found = [Message(*row) for row in orm.rows(ready, limit)]
     return _publish(publisher, found, SWEEP_SECONDS) if found else 0
 
 
@@ -60,17 +67,13 @@ class _Batch:
     """The hook of one transaction: publishes what it wrote."""
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
+        self.messages: list[Message] = []
 
     def __call__(self) -> None:
         publisher = current()
         if publisher is None or publisher.away:
             return
-        # Read again: some of the rows may have been rolled back with a savepoint.
-        found = orm.rows(
-            f"SELECT id, channel, routing_key, body FROM outbox WHERE id IN ({_marks(self.ids)}) ORDER BY id", *self.ids
-        )
-        _publish(publisher, found, REQUEST_SECONDS)
+        _publish(publisher, self.messages, REQUEST_SECONDS)
 
 
 def _post(channel: str, key: str, body: str) -> None:
@@ -84,12 +87,14 @@ def _post(channel: str, key: str, body: str) -> None:
             channel, key, body, grace,
         )[0][0]  # fmt: skip
         batch: Any = orm.after_commit(_Batch(), key=_Batch)
-        batch.ids.append(id)
+        message = Message(id, channel, key, body)
+        batch.messages.append(message)
+        orm.on_rollback(lambda: batch.messages.remove(message))
 
 
-def _publish(publisher: Publisher, found: list[tuple[Any, ...]], seconds: float) -> int:
+def _publish(publisher: Publisher, messages: list[Message], seconds: float) -> int:
     # The row is deleted by its id, which is never given again, so that no other row can be meant.
-    outcome = publisher.publish([Message(*row) for row in found], seconds)
+    outcome = publisher.publish(messages, seconds)
     if outcome.sent:
         orm.execute(f"DELETE FROM outbox WHERE id IN ({_marks(outcome.sent)})", *outcome.sent)
     if outcome.refused:

@@ -1,112 +1,27 @@
-"""A pack, one file of the volume, and its sidecar: written once, and never read without being checked.
+"""A pack, one file of the volume: written once, and never read without being checked.
 
-The sidecar carries the xxh3-128 digest of each aligned 1 MiB block; a reader checks every block before it lets any byte
-of it out.  Format: ``docs/formats.md#pack-and-sidecar``.
+A reader checks every block against its digest in the sidecar before it lets any byte of it out.
 """
 
-import errno
 import hashlib
-import json
 import os
-import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from xxhash import xxh3_128_digest, xxh3_128_hexdigest
+from xxhash import xxh3_128_digest
 
 from .errors import Damaged
-from .volume import BLOCK, Volume, discard_parts, durable_write, fsync_directory
+from .sidecar import DIGEST, Sidecar, open_file, reading, sidecar_path
+from .volume import BLOCK, Volume, discard_parts, fsync_directory
 
-FORMAT = 1
-DIGEST = 16  # bytes of a block's digest
 OPEN_PACKS = 128  # kept open by one process, for all its readers
 AHEAD = 8 * BLOCK  # the disk is asked for so much before it is needed; the kernel's own 128 KiB leave it idle
-
-
-class PackRow(Protocol):
-    """What a sidecar takes from a pack's row (``ledger.Pack``)."""
-
-    name: Any
-    kind: Any
-    job: Any
-    owner: Any
-    first_id: Any
-    count: Any
-    size: Any
-    created: Any
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sidecar:
-    """What is told of a pack beside it, enough to write its ledger rows anew.
-
-    ``blocks`` are the block digests one after the other; ``order`` is null when the members' ids follow the order of
-    the bytes, else the position in the tar of each id from ``first_id`` on; ``extra`` is the writer's own.
-    """
-
-    pack: str
-    kind: str  # bundle, file
-    job: int | None
-    owner: str
-    first_id: int
-    count: int
-    size: int
-    created: float
-    blocks: bytes
-    order: list[int] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
-
-    @classmethod
-    def of(
-        cls, row: PackRow, blocks: bytes, *, order: list[int] | None = None, extra: Mapping[str, Any] | None = None
-    ) -> Self:
-        """Make the sidecar of the pack that ``row`` drafts."""
-        return cls(
-            pack=row.name,
-            kind=row.kind,
-            job=row.job,
-            owner=row.owner,
-            first_id=row.first_id,
-            count=row.count,
-            size=row.size,
-            created=row.created,
-            blocks=blocks,
-            order=order,
-            extra=dict(extra or {}),
-        )
-
-    def write(self, volume: Volume) -> None:
-        """Put it beside the pack, durably; written before the pack is kept, so that no pack is without one."""
-        fields = asdict(self) | {"blocks": self.blocks.hex()}
-        checked = _canonical(fields)
-        check = xxh3_128_hexdigest(checked).encode()
-        discard_parts(sidecar_path(volume, self.pack))  # of an earlier attempt
-        durable_write(sidecar_path(volume, self.pack), b'{"check":"' + check + b'",' + checked[1:] + b"\n")
-
-    @classmethod
-    def read(cls, volume: Volume, name: str) -> Self:
-        """Read the sidecar of pack ``name``; Damaged when it is missing, torn, changed, or of another pack."""
-        with _damaged(name), os.fdopen(_open(volume, name, ".json"), "rb") as file:
-            text = file.read()
-        return cls._parse(text, name)
-
-    @classmethod
-    def _parse(cls, text: bytes, name: str) -> Self:
-        try:
-            fields = json.loads(text)
-            check = fields.pop("check")
-            if check != xxh3_128_hexdigest(_canonical(fields)) or fields["format"] != FORMAT or fields["pack"] != name:
-                raise ValueError("the sidecar does not check")
-            return cls(**fields | {"blocks": bytes.fromhex(fields["blocks"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Damaged("the sidecar of this pack cannot be trusted", pack=name) from error
 
 
 class PackReader:
@@ -164,7 +79,7 @@ class PackReader:
         Damaged(pack, offset) when it does not hash to that.
         """
         self._check_range(offset, size)
-        with _damaged(self._pack.name):
+        with reading(self._pack.name):
             data = os.pread(self._pack.descriptor, size, offset)
         if len(data) != size or hasher(hashtype)(data).hexdigest() != hashsum:
             raise Damaged(pack=self._pack.name, offset=offset)
@@ -175,7 +90,7 @@ class PackReader:
         self._check_range(offset, size)
         digest = hasher(hashtype)()
         while size:
-            with _damaged(self._pack.name):
+            with reading(self._pack.name):
                 data = os.pread(self._pack.descriptor, min(size, BLOCK), offset)
             if not data:
                 raise Damaged(pack=self._pack.name, offset=offset)
@@ -193,7 +108,7 @@ class PackReader:
         known, block = self._last
         if known != number:
             pack = self._pack
-            with _damaged(pack.name, block=number):
+            with reading(pack.name, block=number):
                 block = os.pread(pack.descriptor, BLOCK, number * BLOCK)
             if xxh3_128_digest(block) != pack.blocks[number * DIGEST : (number + 1) * DIGEST]:
                 raise Damaged(pack=pack.name, block=number)
@@ -221,11 +136,6 @@ def discard(volume: Volume, name: str) -> None:
 def forget(volume: Volume, name: str) -> None:
     """Let this process close pack ``name`` with its last reader, so that the space of a removed one comes back."""
     _packs.forget(volume, name)
-
-
-def sidecar_path(volume: Volume, name: str) -> Path:
-    """Return where the sidecar of pack ``name`` lies."""
-    return volume.pack_path(name).with_suffix(".json")
 
 
 @cache
@@ -297,51 +207,10 @@ _packs = _OpenPacks(OPEN_PACKS)
 
 def _open_pack(volume: Volume, name: str) -> _Open:
     sidecar = Sidecar.read(volume, name)
-    with _damaged(name):
-        descriptor = _open(volume, name)
+    with reading(name):
+        descriptor = open_file(volume, name)
     size = os.fstat(descriptor).st_size
     if size != sidecar.size or len(sidecar.blocks) != -(-size // BLOCK) * DIGEST:
         os.close(descriptor)
         raise Damaged("the pack is not as long as it was", pack=name, size=size)
     return _Open(name, descriptor, size, sidecar.blocks)
-
-
-def _open(volume: Volume, name: str, suffix: str = "") -> int:
-    """Open a file of pack ``name`` without following any link below ``packs/``; OSError when it is no plain file."""
-    volume.pack_path(name)  # its grammar
-    directory = os.open(volume.packs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in (name[:2], name[2:4]):
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below = os.open(part, flags, dir_fd=directory)
-            os.close(directory)
-            directory = below
-        # NONBLOCK: a pipe that somebody put there must not hold us
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(name + suffix, flags, dir_fd=directory)
-    finally:
-        os.close(directory)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.ELOOP, "not a plain file")
-    return descriptor
-
-
-class _damaged:
-    """Turn what the file system says of bytes that should be there into Damaged; other errors pass."""
-
-    ERRORS = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENXIO})
-
-    def __init__(self, name: str, **detail: Any) -> None:
-        self._detail = {"pack": name, **detail}
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in self.ERRORS:
-            raise Damaged("this pack cannot be read", **self._detail) from error
-
-
-def _canonical(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -57,10 +57,13 @@ def answer(error: Exception) -> None:
         response.headers["Retry-After"] = str(named.retry_after)
     if named.status == 401:
         response.headers["WWW-Authenticate"] = "Pacifica"
+    described = describe(named, request.wsgi_environ.get("PATH_INFO", ""))
+    tell = getattr(getattr(request.app, "root", None), "headers_of", None)  # a service's clients may look for more
+    for header, value in ({} if tell is None else tell(named, described["message"])).items():
+        response.headers[header] = value
     for header, value in named.headers.items():
         response.headers[header] = value
-    instance = request.wsgi_environ.get("PATH_INFO", "")
-    response.body = json.dumps(describe(named, instance), default=_plain).encode()
+    response.body = json.dumps(described, default=_plain).encode()
 
 
 def describe(error: ServiceError, instance: str) -> dict[str, Any]:

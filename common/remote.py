@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError
 
+from . import deadline
 from .config import Neighbours
 from .errors import (
     ArchiveUnavailable,
@@ -103,12 +104,12 @@ class RemoteArchive:
         headers = {"Range": f"bytes={start}-"} if start else None
         answer = self._ask("GET", id, headers=headers, stream=True)
         if answer.status != 206:
-            return RemoteBody(answer, id, 0)
+            return RemoteBody(answer, id, 0, self.neighbour.allowed)
         part = _PART.fullmatch(answer.headers.get("Content-Range", ""))
         if part is None or int(part[1]) != start:
             answer.close()
             raise ArchiveUnavailable("The archive sent another part of a file than it was asked for.", file_id=id)
-        return RemoteBody(answer, id, start)
+        return RemoteBody(answer, id, start, self.neighbour.allowed)
 
     def stat(self, id: int) -> Held:
         """Ask what is known of file ``id``."""
@@ -190,9 +191,11 @@ class RemoteArchive:
 class RemoteBody:
     """The bytes of one answer; a context manager that gives the connection back, or breaks it off."""
 
-    def __init__(self, answer: Answer, id: int, start: int) -> None:
+    def __init__(self, answer: Answer, id: int, start: int, allowed: Callable[[int], float]) -> None:
+        """Wait for ``count`` bytes at most ``allowed(count)`` seconds in all; the reader's own time is not counted."""
         self.start = start  # of its first byte in the file
-        self._answer, self._id = answer, id
+        self._answer, self._id, self._allowed = answer, id, allowed
+        self._waited, self._came = 0.0, 0
 
     def __enter__(self) -> Self:
         return self
@@ -204,10 +207,16 @@ class RemoteBody:
 
     def readinto(self, view: memoryview) -> int:
         """Read into ``view`` and return how many bytes, 0 at the end; ArchiveUnavailable when they stop coming."""
+        left, begun = self._allowed(self._came + len(view)) - self._waited, time.monotonic()
         try:
-            piece = self._answer.read(len(view), decode_content=False)
+            with deadline.within(left, self._answer.connection) as exchange:
+                piece = self._answer.read(len(view), decode_content=False)
         except (HTTPError, OSError) as error:
-            raise ArchiveUnavailable(f"The archive broke off ({type(error).__name__}).", file_id=self._id) from error
+            why = "TooSlow" if exchange.expired else type(error).__name__
+            raise ArchiveUnavailable(f"The archive broke off ({why}).", file_id=self._id) from error
+        if exchange.expired:
+            raise ArchiveUnavailable("The archive broke off (TooSlow).", file_id=self._id)
+        self._waited, self._came = self._waited + time.monotonic() - begun, self._came + len(piece)
         view[: len(piece)] = piece
         return len(piece)
 

@@ -4,11 +4,11 @@ Whoever makes packs of a kind offers a reader for it under the entry-point group
 can have another's packs read without knowing it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, TypeAlias
 
-from .pack import Sidecar
+from .sidecar import Sidecar
 from .volume import Volume
 
 GROUP = "pacifica.pack_readers"
@@ -19,6 +19,7 @@ class Reread(NamedTuple):
 
     rows: Iterable[tuple[Any, ...]]  # ledger.ARCHIVED_FILE_COLUMNS
     about: Mapping[str, Any] | None  # None: it is no transaction's
+    damaged: Sequence[int] = ()  # ids of files whose bytes are no longer what their digest says
 
 
 Reader: TypeAlias = Callable[[Volume, Sidecar], Reread]

@@ -72,6 +72,8 @@ class Neighbours:
     timeout: Seconds = key(60.0, kind=at_least(Seconds, 0.1))  # one that is silent for so long does not answer
     tries: int = key(4, kind=at_least(int, 1))  # of one question, before the work itself is put off
     retry_seconds: Seconds = key(0.5)  # before the second try; doubles, with jitter
+    answer_seconds: Seconds = key(300.0, kind=at_least(Seconds, 0.1))  # what an answer takes at most, beside its bytes
+    min_rate: Bytes = key(16 << 10, kind=at_least(Bytes, 1))  # bytes a second of what is sent, and of files that come
     request_seconds: Seconds = key(5.0, kind=at_least(Seconds, 0.1))  # what a client's request waits for one at most
 
 

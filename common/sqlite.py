@@ -5,8 +5,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 import peewee
 
@@ -38,10 +38,28 @@ _BREAKING = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQ
 logger = logging.getLogger(__name__)
 
 
+class Cursor(sqlite3.Cursor):
+    """A cursor whose rows fail by the suite's names: a statement that returns rows commits with the last of them."""
+
+    connection: "Connection"
+
+    def fetchone(self) -> Any:
+        """Return the next row; this is how peewee reads."""
+        try:
+            return super().fetchone()
+        except sqlite3.Error as error:
+            self.connection.failed(error)
+
+
 class Connection(sqlite3.Connection):
     """A connection that can be weakly referenced, and that knows when it should be given up."""
 
     broken = False
+    failed: Callable[[Exception], NoReturn]
+
+    def cursor(self, factory: Any = Cursor) -> Any:
+        """Return a cursor of ours."""
+        return super().cursor(factory)
 
 
 class SqliteEngine(Engine, peewee.SqliteDatabase):
@@ -153,5 +171,6 @@ class SqliteEngine(Engine, peewee.SqliteDatabase):
 
     def _connect(self) -> Connection:
         connection: Connection = super()._connect()
+        connection.failed = self.raise_named
         self._connections.add(connection)
         return connection

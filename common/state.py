@@ -4,13 +4,13 @@ The database decides every race.  ``attempt`` is a fencing number: a claim raise
 every later change names it, so that a worker which was given up for dead changes nothing when it wakes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar
 
 import peewee
 
-from . import lease, orm
+from . import lease, orm, statement
 from .errors import Cancelled, IllegalMove, NotClaimed, ServiceError
 
 RING_SECONDS = 10.0  # a row that was rung for is not rung for again within this time
@@ -72,7 +72,7 @@ class Work(orm.Model):
         """Insert a row with its first log entry, in one transaction, and return it as the database holds it."""
         times = {"created": orm.now(), "updated": orm.now()}
         with orm.transaction():
-            row: Self = next(iter(cls.insert({**times, **columns}).returning(cls).execute()))
+            row = statement.insert(cls, {**times, **columns})
             row._log(None, str(row.state), reason, who or row.owner)
         return row
 
@@ -89,9 +89,7 @@ class Work(orm.Model):
         changes: dict[str, Any] = {"state": to, "tries": 1 if held else 0, **columns}
         if to in self.FINAL:
             changes = {"lease_until": None, "leased_by": None, **changes}
-        with orm.transaction():
-            self._change(changes)
-            self._log(source, to, reason, who or (self.holder if held else None) or self.owner)
+        self._change(changes, (source, to, reason, who or (self.holder if held else None) or self.owner))
 
     def progress(self, **columns: Any) -> None:
         """Set ``columns`` without a move; IllegalMove when the row is no longer as this object knows it."""
@@ -110,15 +108,15 @@ class Work(orm.Model):
         """
         if not orm.database.in_transaction():
             raise RuntimeError("fence() only holds inside a transaction")
-        query = type(self).select(peewee.SQL("1")).where(self._mine())
-        if orm.is_postgres():
-            query = query.for_update()
-        if not list(query.tuples()):
+        where, params = self._mine()
+        lock = " FOR UPDATE" if orm.is_postgres() else ""
+        if not orm.rows(f'SELECT 1 FROM "{self._meta.table_name}" WHERE {where}{lock}', *params):
             raise self._moved()
 
     def heed(self) -> None:
         """Stop here if somebody wants it: Cancelled when asked for and legal, IllegalMove when another took over."""
-        found = list(type(self).select(type(self).cancel).where(self._mine()).tuples())
+        where, params = self._mine()
+        found = orm.rows(f'SELECT cancel FROM "{self._meta.table_name}" WHERE {where}', *params)
         if not found:
             raise self._moved()
         if found[0][0] is not None and self.CANCELLED in self.MOVES.get(self.state, ()):
@@ -168,30 +166,46 @@ class Work(orm.Model):
     def _holds(self) -> bool:
         return self.holder is not None and self.leased_by == self.holder
 
-    def _mine(self) -> Any:
-        model = type(self)
-        mine = self._pk_expr() & (model.state == self.state) & (model.attempt == self.attempt)
-        return mine & (model.leased_by == self.holder) if self._holds() else mine
+    def _mine(self) -> tuple[str, list[Any]]:
+        key = self._meta.primary_key.column_name
+        where, params = f'"{key}" = ? AND state = ? AND attempt = ?', [self._pk, str(self.state), self.attempt]
+        return (f"{where} AND leased_by = ?", [*params, self.holder]) if self._holds() else (where, params)
 
-    def _change(self, columns: dict[str, Any]) -> None:
-        model, names = type(self), [*columns, "updated"]
-        fields = [model._meta.fields[name] for name in names]
-        values = dict(zip(fields, [*columns.values(), orm.now()], strict=True))
-        found = list(model.update(values).where(self._mine()).returning(*fields).tuples().execute())
-        if not found:
+    def _change(self, columns: dict[str, Any], entry: tuple[str | None, str, str, str] | None = None) -> None:
+        """Set ``columns``, and with them write ``entry`` into the log: PostgreSQL takes both as one statement."""
+        where, params = self._mine()
+        columns = {**columns, "updated": orm.now()}
+        if entry is None:
+            found = statement.update(type(self), columns, where, *params)
+        elif orm.is_postgres():
+            found = statement.update(type(self), columns, where, *params, beside=self._entry(*entry))
+        else:
+            with orm.transaction():
+                found = statement.update(type(self), columns, where, *params)
+                if found is not None:
+                    self._log(*entry)
+        if found is None:
             raise self._moved()
-        before = {name: self.__data__.get(name) for name in names}
+        before = {name: self.__data__.get(name) for name in found}
         orm.on_rollback(lambda: self.__data__.update(before))
-        self.__data__.update(zip(names, found[0], strict=True))
+        self.__data__.update(found)
 
     def _moved(self) -> IllegalMove:
         return IllegalMove("Another worker moved it first.", id=self._pk)
 
     def _log(self, source: str | None, target: str, reason: str, who: str) -> None:
-        StateChange.insert(
-            kind=self.KIND, row=str(self._pk), at=orm.now(), who=who, source=source, target=target,
-            attempt=self.attempt, trace=self.trace, reason=reason,
-        ).execute()  # fmt: skip
+        text, params = self._entry(source, target, reason, who)
+        orm.execute(text, *params)
+
+    def _entry(self, source: str | None, target: str, reason: str, who: str) -> tuple[str, tuple[Any, ...]]:
+        params = (self.KIND, str(self._pk), who, source, target, self.attempt, self.trace, reason)
+        return _LOG.format(orm.now().sql), params
+
+
+_LOG = (
+    'INSERT INTO statechange (kind, "row", "at", who, source, target, attempt, trace, reason)'
+    " SELECT ?, ?, {}, ?, ?, ?, ?, ?, ?"
+)
 
 
 def describe(error: Exception) -> tuple[str, str]:
@@ -219,29 +233,34 @@ def claim(model: type[W], id: Any, attempt: int, *, seconds: float) -> Iterator[
 
 
 def _take(model: type[W], id: Any, attempt: int, seconds: float) -> W:
-    holder = lease.new_holder()
-    free = model.lease_until.is_null() | (model.lease_until < orm.now())
-    here = (model._meta.primary_key == id) & (model.attempt == attempt) & free & (model.not_before <= orm.now())
+    holder, now, key = lease.new_holder(), orm.now(), model._meta.primary_key.column_name
+    cancellable = _cancellable(model)
     if model.CLAIMABLE is None:
-        here &= model.state.not_in(list(model.FINAL))
+        claimable, states = f"NOT {_among(model.FINAL)}", model.FINAL
     else:
-        here &= model.state.in_(list(model.CLAIMABLE))
-    here &= model.cancel.is_null() | model.state.not_in(_cancellable(model))
+        claimable, states = _among(model.CLAIMABLE), model.CLAIMABLE
+    where = (
+        f'"{key}" = ? AND attempt = ? AND (lease_until IS NULL OR lease_until < {now.sql}) AND not_before <= {now.sql}'
+        f" AND {claimable} AND (cancel IS NULL OR NOT {_among(cancellable)})"
+    )
     changes = {
-        model.attempt: model.attempt + 1,
-        model.tries: model.tries + 1,
-        model.leased_by: holder,
-        model.lease_until: orm.now() + seconds,
-        model.ring_at: 0.0,  # after the lease, or a backoff within it, the sweeper rings without delay
-        model.updated: orm.now(),
+        "attempt": peewee.SQL("attempt + 1"),
+        "tries": peewee.SQL("tries + 1"),
+        "leased_by": holder,
+        "lease_until": now + seconds,
+        "ring_at": 0.0,  # after the lease, or a backoff within it, the sweeper rings without delay
+        "updated": now,
     }
-    taken = list(model.update(changes).where(here).returning(model).execute())
-    if taken:
-        row: W = taken[0]
+    row = statement.take(model, changes, where, id, attempt, *map(str, states), *map(str, cancellable))
+    if row is not None:
         row.holder = holder
         return row
     _cancel_if_asked(model, id)
     raise NotClaimed(id=id, attempt=attempt)
+
+
+def _among(states: Collection[str]) -> str:
+    return f"(state IN ({', '.join('?' * len(states))}))" if states else "(0 = 1)"
 
 
 def _cancel_if_asked(model: type[W], id: Any) -> None:

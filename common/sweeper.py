@@ -91,13 +91,15 @@ class Leadership:
         if moment < self._sure_until:
             return True
         now = orm.now().sql
+        # A lead that lasts longer than any is given is from before the clock was set back.
+        over = f"(sweeperlease.until <= {now} OR sweeperlease.until > {now} + {2 * LEADER_SECONDS})"
         other = orm.rows(
-            f"SELECT 1 FROM sweeperlease WHERE name = ? AND holder <> ? AND until > {now}", self.name, self.holder
+            f"SELECT 1 FROM sweeperlease WHERE name = ? AND holder <> ? AND NOT {over}", self.name, self.holder
         )
         taken = not other and orm.execute(
             f"INSERT INTO sweeperlease (name, holder, until) VALUES (?, ?, {now} + ?) "
             "ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until "
-            f"WHERE sweeperlease.holder = excluded.holder OR sweeperlease.until <= {now}",
+            f"WHERE sweeperlease.holder = excluded.holder OR {over}",
             self.name, self.holder, self.seconds,
         )  # fmt: skip
         self._sure_until = moment + self.seconds / 3 if taken else 0.0

@@ -1,8 +1,11 @@
 """The tables that all services share, and their version."""
 
-from . import catalog, ledger
+from . import catalog, entry, ledger
+from .counter import Counter
+from .fulltext import FullText
 from .inbox import Inbox, Subscription
 from .outbox import Outbox
+from .repetition import SameContent
 from .schema import Schema, System
 from .state import StateChange
 from .sweeper import SweeperLease
@@ -14,6 +17,10 @@ class CommonSystem(System):
 
 COMMON = Schema(
     system=CommonSystem,
-    models=(StateChange, Outbox, Inbox, Subscription, SweeperLease, *ledger.MODELS, *catalog.MODELS),
-    version=(1, 0),
+    models=(
+        *(StateChange, Outbox, Inbox, Subscription, SweeperLease, Counter, FullText, SameContent),
+        *(*ledger.MODELS, *catalog.MODELS, *entry.MODELS),
+    ),
+    version=(2, 0),
+    steps={(1, 0): entry.queue_all},
 )

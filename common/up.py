@@ -1,6 +1,7 @@
 """The whole suite in one process: every service on its port, its workers, one sweeper, nothing else to start."""
 
 import json
+import logging
 import signal
 import sys
 import threading
@@ -15,6 +16,10 @@ from .server import HttpServer
 from .service import Service, services
 from .subscriber import Subscriber
 from .sweeper import Sweeper
+
+WATCH_SECONDS = 1.0  # between two looks whether the workers live
+
+logger = logging.getLogger(__name__)
 
 
 class Suite:
@@ -59,6 +64,10 @@ class Suite:
             found |= {name: self.servers[member.name].url + path for name, path in member.provides.items()}
         return found
 
+    def has_lost_a_worker(self) -> bool:
+        """Tell whether a worker has ended by itself: what is uploaded now would wait for ever."""
+        return any(worker.has_died for worker in self.workers)
+
     def stop(self) -> None:
         """End servers first, so that no new work comes in, then listeners, sweeper and workers."""
         for server in self.servers.values():
@@ -70,7 +79,7 @@ class Suite:
 
 
 def run(data: Path, *, auto_ports: bool, as_json: bool) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code is 0 for a clean end."""
+    """Serve until SIGTERM or SIGINT; the exit code is 0 for a clean end, 1 when a worker has died on its own."""
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -87,6 +96,10 @@ def run(data: Path, *, auto_ports: bool, as_json: bool) -> int:
     else:
         sys.stdout.writelines(f"{name:10} {url}\n" for name, url in urls.items())
     sys.stdout.flush()
-    ended.wait()
+    lost = False
+    while not (lost or ended.wait(WATCH_SECONDS)):
+        lost = suite.has_lost_a_worker()
+    if lost:
+        logger.critical("a worker has died; the suite ends, so that whoever started it starts it again")
     suite.stop()
-    return 0
+    return int(lost)

@@ -20,6 +20,7 @@ from pathlib import Path
 from .config import Archive
 from .errors import Conflict, NoSpace, VolumeAway
 
+SHARED = 64  # packs of one directory that a process names in a row
 BLOCK = 1 << 20  # the aligned unit of reading, writing and digesting
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 AWAY = frozenset({errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EUCLEAN})
@@ -32,6 +33,7 @@ _NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _libc = ctypes.CDLL(None, use_errno=True)
 _lock = threading.Lock()
 _reserved: Counter[int] = Counter()  # bytes by device: every Volume of this process on one disk shares its room
+_named = (uuid.uuid4().hex[:4], 1)  # the directory of the next packs, and for how many it is; a race gives one more
 _settled: set[Path] = set()  # directories whose own entries this process knows to be on disk
 
 
@@ -139,8 +141,15 @@ def open_volume(settings: Archive) -> Volume:
 
 
 def new_name() -> str:
-    """Return a name that no pack has: 32 lower-case hex, random, so that packs spread over the directories."""
-    return uuid.uuid4().hex
+    """Return a name that no pack has: 32 lower-case hex, random.
+
+    Sixty-four of one process in a row share their first four, and so a directory: to make one for each pack, and to put
+    its name on disk, would cost as much as to keep the pack.
+    """
+    global _named
+    shelf, left = _named
+    _named = (shelf, left - 1) if left > 1 else (uuid.uuid4().hex[:4], SHARED)
+    return shelf + uuid.uuid4().hex[4:]
 
 
 def durable_write(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -167,8 +176,10 @@ def durable_write(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 def discard_parts(path: Path) -> None:
     """Remove what writers of ``path`` that were killed have left beside it; one that still lives fails by it."""
-    for part in path.parent.glob(f".{path.name}.*"):
-        part.unlink(missing_ok=True)
+    with suppress(FileNotFoundError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(f".{path.name}."):
+                path.with_name(entry.name).unlink(missing_ok=True)
 
 
 def keep(source: Path, target: Path) -> None:

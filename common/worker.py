@@ -114,6 +114,7 @@ def _configuration(queue: str, settings: "Shared") -> dict[str, Any]:
         "result_backend": None,
         "task_serializer": "json",
         "accept_content": ["json"],
+        "worker_consumer": "pacifica.common.consumer:Consumer",
         "worker_concurrency": settings.celery.concurrency,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # the lease decides who may write
@@ -199,7 +200,8 @@ def _settle(row: Work, error: Exception, settings: "Settings") -> None:
 
 
 def _postpone(row: Work, error: Exception, settings: "Settings") -> None:
-    delay = min(BACKOFF_MAX_SECONDS, settings.retry_seconds * 2 ** (row.tries - 1)) * random.uniform(0.75, 1.25)
+    doubled = settings.retry_seconds * 2 ** min(row.tries - 1, 30)
+    delay = min(BACKOFF_MAX_SECONDS, doubled) * random.uniform(0.75, 1.25)
     with orm.transaction():
         row.progress(not_before=orm.now() + delay)
         row.note(f"Retry in {delay:.1f} s: {describe(error)[0]}")

@@ -10,9 +10,12 @@ from typing import Any
 
 from ..common.errors import BadRequest, ServiceError
 from ..common.values import Seconds, parse
-from . import audit, bagit, loi, takeover
+from . import audit, loi
 from .audit import Outcome, Thing
 from .config import settings
+from .dataset_command import report
+from .entering import enter
+from .local import LocalClient
 from .pace import Pace, TimeUp
 from .rebuilding import rebuild
 from .tasks import safe
@@ -156,6 +159,8 @@ def _rebuild(arguments: argparse.Namespace) -> int:
     for what, count in sorted(rebuild(safe(), complain).items()):
         sys.stdout.write(f"{count} {what} added\n")
     safe().settle()
+    while enter(safe()):
+        pass
     return UNREADABLE if complaints else SOUND
 
 
@@ -169,18 +174,12 @@ def _import(arguments: argparse.Namespace) -> int:
     if not arguments.root.is_dir():
         raise BadRequest(f"{arguments.root} is no folder.")
     safe().settle()  # what a run that was killed has left
-    states = set()
-    for outcome in takeover.take_over(safe(), arguments.root, arguments.issuer, arguments.username):
-        states.add(outcome.state)
-        line = f"{outcome.state} {outcome.name} {outcome.reason}".rstrip()
-        sys.stdout.write((json.dumps(outcome._asdict()) if arguments.json else line) + "\n")
-    return DAMAGED if takeover.DAMAGED in states else UNREADABLE if takeover.LEFT in states else SOUND
+    outcomes = LocalClient(safe()).take_over(arguments.root, arguments.issuer, arguments.username)
+    return report(outcomes, as_json=arguments.json)
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    name = loi.dataset(arguments.loi)
-    safe().find(name)
-    bagit.export(safe().store.open(name, arguments.version), arguments.target)
+    LocalClient(safe()).export(arguments.loi, arguments.target, arguments.version)
     return 0
 
 

@@ -5,15 +5,15 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import cherrypy
 
 from ..common import rest
 from ..common.auth import MAX_NAME
+from ..common.batch import batches
 from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, ServiceError
-from ..common.ledger import batches
+from ..common.moment import zulu
 from ..common.ranges import header_text, respond_range
 from ..common.streams import Body
 from . import listing, loi
@@ -22,13 +22,12 @@ from .dataset import DatasetExists, NoSuchDataset, NoSuchVersion
 from .inventory import Author
 from .listing import MOST
 from .orm import Dataset, DatasetGone, damaged_files, suspect, verdict_of
-from .safe import DatasetEmpty, NoContent, Safe, Stored
+from .safe import MAX_TEXT, DatasetEmpty, NoContent, Safe, Stored
 from .snapshot import Snapshot
 from .snapshots import Opened, Snapshots
 
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 TEXT = "text/html; charset=utf-8"  # what LabInform calls its sentences
-MAX_TEXT = 1000  # characters of a message or a reason
 
 _SPOKEN = (loi.InvalidLoi, NoSuchDataset, NoSuchVersion, DatasetExists, DatasetEmpty, NoContent)
 
@@ -135,7 +134,7 @@ class RestApi:
         if not reason.strip() or len(reason) > MAX_TEXT or not reason.isprintable():
             raise BadRequest("Say why in ?reason=..., on one line of at most 1,000 characters.", parameter="reason")
         end = self.safe.delete(name, rest.principal().name, reason.strip())
-        return {"loi": end.loi, "who": end.who, "at": _time(end.at), "reason": end.reason}
+        return {"loi": end.loi, "who": end.who, "at": zulu(end.at), "reason": end.reason}
 
     def OPTIONS(self, *path: str) -> bytes:
         """Say which methods there are."""
@@ -156,7 +155,7 @@ class RestApi:
             end = self.safe.tombstone(name)
             if end is None or not (principal.owns(end.owner) or principal.service):
                 raise NoSuchDataset(loi=str(name)) from error
-            error.detail["at"] = _time(error.detail["at"])
+            error.detail["at"] = zulu(error.detail["at"])
             raise
         if not principal.owns(row.owner) and (write or not principal.service):
             raise NoSuchDataset(loi=str(name))
@@ -165,7 +164,7 @@ class RestApi:
     def _page(self, prefix: str, after: int, limit: int) -> dict[str, Any]:
         who = rest.principal()
         found = listing.page(prefix, after, limit, None if who.administrator or who.service else who.name)
-        shown = [one._asdict() | {"stored": _time(one.stored) if one.stored else None} for one in found.datasets]
+        shown = [one._asdict() | {"stored": zulu(one.stored) if one.stored else None} for one in found.datasets]
         return {"datasets": shown, "next": found.next}
 
     def _take_over(self, owner: str) -> bytes:
@@ -182,8 +181,6 @@ class RestApi:
 
     def _store(self, message: str, *, first: bool) -> bytes:
         name = self._named()
-        if len(message) > MAX_TEXT:
-            raise BadRequest("The message is longer than 1,000 characters.", parameter="message")
         try:
             self._seen(name, write=True)
         except NoSuchDataset as error:
@@ -194,7 +191,9 @@ class RestApi:
         except LengthRequired:
             raise (NoContent if first is not self.safe.store.exists(name) else _other(first)) from None
         author = Author(name=rest.principal().name, message=message)
-        return self._answer(self.safe.put(name, body.readinto, body.length, author, first=first))
+        return self._answer(
+            self.safe.put(name, body.readinto, body.length, author, first=first, reader=rest.principal())
+        )
 
     def _answer(self, stored: Stored) -> bytes:
         response = cherrypy.serving.response
@@ -210,10 +209,7 @@ class RestApi:
         return {
             "loi": str(name),
             "owner": row.owner,
-            "versions": [
-                {"version": number, "created": created, "author": author.name, "message": author.message}
-                for number, created, author in held
-            ],
+            "versions": [listing.version(*one) for one in held],
         }
 
     def _zip(self, row: Dataset, opened: Opened) -> Iterator[bytes]:
@@ -299,7 +295,3 @@ def _number(text: str, parameter: str) -> int:
 
 def _other(first: bool) -> ServiceError:
     return DatasetExists() if first else DatasetEmpty()
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..common import ledger, orm
+from ..common.batch import BATCH, batches
 from ..common.errors import ServiceError
-from ..common.ledger import DAMAGED, SOUND, batches
+from ..common.ledger import DAMAGED, SOUND
 from ..common.outbox import announce
 from . import packs, tree
 from .frames import Finding
@@ -137,10 +138,10 @@ def _mark(pack: packs.Pack, judged: packs.Judged) -> None:
     if judged.damaged:
         bad = set(judged.damaged)
         ledger.mark(judged.damaged, DAMAGED)
-        for batch in batches((id for id in judged.ids if id not in bad), ledger.BATCH):
+        for batch in batches((id for id in judged.ids if id not in bad), BATCH):
             ledger.mark(batch, SOUND)
         return
-    for batch in batches(sorted(judged.ids), ledger.BATCH):
+    for batch in batches(sorted(judged.ids), BATCH):
         orm.execute(
             f"UPDATE archivedfile SET verdict = ?, checked = {orm.now().sql} WHERE pack = ? AND id BETWEEN ? AND ?",
             SOUND, pack.id, batch[0], batch[-1],

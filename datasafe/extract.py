@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, Self
 
 from .blocks import BLOCK, digest
 from .faults import refuse
-from .zipindex import STORED, Entry
+from .zipindex import STORED, Entry, release
 
 _AHEAD = 8  # blocks that wait for a digest: bounds the memory
 _SLICE = 256 << 10  # packed bytes per step: what zlib leaves over is copied
 _FLUSH = 32 << 20
+_RELEASE = 8 << 20  # bytes of the archive that stay in memory behind the reader
 
 
 class Taken(NamedTuple):
@@ -48,6 +49,7 @@ class Extractor:
         self._folder = ""
         self._descriptor = -1
         self._lanes: list[_Lane] = []
+        self._unreleased = 0
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -65,6 +67,10 @@ class Extractor:
 
     def extract(self, entry: Entry) -> Taken:
         """Write a member and return what it was; Refused when it is not what its header declares."""
+        self._unreleased += entry.packed
+        if self._unreleased > _RELEASE:
+            self._unreleased = entry.packed
+            release(self._view)
         return self._small(entry) if entry.size <= BLOCK else self._large(entry)
 
     def _small(self, entry: Entry) -> Taken:
@@ -101,6 +107,8 @@ class Extractor:
                 written += len(block)
                 if written % _FLUSH == 0:
                     disk.submit(os.fdatasync, descriptor)
+                if written % _RELEASE == 0:
+                    release(self._view)
         finally:
             try:
                 for lane in self._lanes:

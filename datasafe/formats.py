@@ -1,8 +1,9 @@
-"""Which format a dataset's files have: detectors from entry points, then the EPR formats that LabInform knows.
+"""Which format a dataset's files have: detectors from entry points, then the formats that LabInform knows.
 
 A detector is what LabInform's plug-ins are: a class, entry-point group ``labinform_fileformats``, whose objects take
-``data_filenames`` and ``metadata_filenames`` (ours are absolute: no change of the working directory) and offer
-``detection_successful()`` and ``data_format()``.
+``data_filenames`` and ``metadata_filenames`` and offer ``detection_successful()``, ``data_format()`` and
+``metadata_format()`` (a list of maps with ``name``, ``format``, ``version``).  The first that is successful describes
+data and metadata.  The names that we give are absolute: the working directory is never changed.
 """
 
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -23,13 +24,20 @@ HEAD_BYTES = 64 << 10  # a format shows in its first lines
 log = logging.getLogger(__name__)
 
 
-def data_format(paths: Sequence[Path]) -> str:
-    """Return the format of the data files at ``paths``, or ``undetected``; the first detector that knows wins."""
+class Formats(NamedTuple):
+    """What a dataset's files are: the data as a whole, and (format, version) of each metadata file in its order."""
+
+    data: str
+    metadata: list[tuple[str, str]]
+
+
+def detect(data: Sequence[Path], metadata: Sequence[Path]) -> Formats:
+    """Return what the files at these absolute paths are; the first detector that knows the data wins."""
     for detector in _detectors():
-        found = _ask(detector, paths)
+        found = _ask(detector, data, metadata)
         if found:
             return found
-    return _epr(paths) or UNDETECTED
+    return Formats(_epr(data) or UNDETECTED, [metadata_format(path) for path in metadata])
 
 
 def metadata_format(path: Path) -> tuple[str, str]:
@@ -50,20 +58,32 @@ def _detectors() -> Iterator[tuple[str, Any]]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             yield point.name, point.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - foreign code: whatever its import raises, the dataset is described
             log.warning("format detector %s cannot be loaded: %s", point.name, error)
 
 
-def _ask(detector: tuple[str, Any], paths: Sequence[Path]) -> str:
+def _ask(detector: tuple[str, Any], data: Sequence[Path], metadata: Sequence[Path]) -> Formats | None:
     """Return what a detector of somebody else says; one that raises knows nothing."""
     name, make = detector
     try:
         asked = make()
-        asked.data_filenames = [str(path) for path in paths]
-        return str(asked.data_format() or "") if asked.detection_successful() else ""
+        asked.data_filenames = [str(path) for path in data]
+        asked.metadata_filenames = [str(path) for path in metadata]
+        found = str(asked.data_format() or "") if asked.detection_successful() else ""
     except Exception as error:  # noqa: BLE001 - foreign code: the dataset is described without it
         log.warning("format detector %s failed: %s", name, error)
-        return ""
+        return None
+    return Formats(found, _told(name, asked, metadata)) if found else None
+
+
+def _told(name: str, asked: Any, metadata: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return what a detector says of the metadata; what it does not say, or cannot, is found out here."""
+    try:
+        told = {str(one["name"]): (str(one["format"]), str(one["version"])) for one in asked.metadata_format()}
+    except Exception as error:  # noqa: BLE001 - foreign code, as above
+        log.warning("format detector %s failed on the metadata: %s", name, error)
+        told = {}
+    return [told.get(str(path)) or told.get(path.name) or metadata_format(path) for path in metadata]
 
 
 def _epr(paths: Sequence[Path]) -> str:

@@ -7,12 +7,12 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import msgspec
 
 from ..common.errors import Damaged
+from ..common.moment import zulu
 from .extract import Taken
 from .loi import Loi, dataset
 
@@ -150,8 +150,7 @@ def names(inventory: Inventory, number: int) -> Mapping[str, str]:
 
 def _version(state: dict[str, list[str]], author: Author, at: float) -> Version:
     address = author.address or f"urn:pacifica:user:{quote(author.name, safe='')}"
-    created = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Version(created, state, author.message or "Stored.", {"name": author.name, "address": address})
+    return Version(zulu(at), state, author.message or "Stored.", {"name": author.name, "address": address})
 
 
 def _until(paths: dict[str, list[str]], number: int) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..common import orm
 from ..common.errors import BadRequest
+from .inventory import Author
 from .loi import LONGEST
 from .snapshot import Snapshot
 
@@ -57,3 +58,8 @@ def files(snapshot: Snapshot) -> Iterator[Mapping[str, Any]]:
     for name in snapshot.names:
         size = snapshot.content(name).size
         yield {"name": name, "size": size, "sha512": snapshot.digests[name], "md5": md5.get(name, "")}
+
+
+def version(number: int, created: str, author: Author) -> Mapping[str, Any]:
+    """Return a version as it is told to clients."""
+    return {"version": number, "created": created, "author": author.name, "message": author.message}

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..common import rest
 from ..common.archive import LocalArchive
+from ..common.batch import batches
 from ..common.catalog import files_of, readable_transactions
+from ..common.counter import allocate
 from ..common.errors import BadRequest
-from ..common.ledger import allocate, batches
 from ..common.policy import admit, select
 from ..common.streams import Body, json_body
 from .config import Settings

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import peewee
 
-from ..common import orm, schema
+from ..common import entry, orm, schema
 from ..common.errors import Gone
 from ..common.ledger import DAMAGED, SOUND
 from ..common.outbox import announce
@@ -39,6 +39,30 @@ class Dataset(orm.Model):
     stored = peewee.DoubleField(null=True)
     files = peewee.IntegerField(default=0)
     size = peewee.BigIntegerField(default=0)
+
+
+class DatasetFile(orm.Model):
+    """A file of a dataset's newest version, for searches: the inventory is what counts."""
+
+    dataset = peewee.BigIntegerField()
+    subdir = peewee.TextField()
+    name = peewee.TextField()
+    sha512 = peewee.CharField(128)
+    md5 = peewee.CharField(32)
+    size = peewee.BigIntegerField()
+
+    class Meta:
+        """Asked for by dataset and name."""
+
+        indexes = ((("dataset", "name"), False),)
+
+
+class DatasetKeyValue(orm.Model):
+    """One thing that the manifest of a dataset's newest version says, for searches."""
+
+    dataset = peewee.BigIntegerField(index=True)
+    key = peewee.TextField()
+    value = peewee.TextField()
 
 
 class Pending(orm.Model):
@@ -117,11 +141,17 @@ class DatasafeSystem(schema.System):
     """The version of datasafe's schema."""
 
 
+def queue_datasets() -> None:
+    """Queue every dataset for the catalogue's index, which older versions did not have."""
+    sql = "INSERT INTO unentered (kind, subject, after, due) SELECT ?, id, 0, 0 FROM dataset WHERE version > 0"
+    orm.execute(sql, entry.DATASET)
+
+
 SCHEMA = schema.Schema(
     system=DatasafeSystem,
-    models=[Series, Dataset, Pending, DatasetTombstone, Inspection, Finding, Auditor],
-    version=(1, 1),
-    steps={},
+    models=[Series, Dataset, DatasetFile, DatasetKeyValue, Pending, DatasetTombstone, Inspection, Finding, Auditor],
+    version=(2, 0),
+    steps={(1, 0): queue_datasets, (1, 1): queue_datasets},
     requires=(COMMON,),
 )
 
@@ -155,10 +185,10 @@ def note_version(loi: str, facts: list[tuple[int, int, int, str, float]]) -> boo
     ``facts`` end with the newest; those that are known already are passed over.
     """
     with orm.transaction():
-        held = orm.rows("UPDATE dataset SET version = version WHERE loi = ? RETURNING version, owner", loi)
+        held = orm.rows("UPDATE dataset SET version = version WHERE loi = ? RETURNING version, owner, id", loi)
         if not held:
             return False
-        known, owner = held[0]
+        known, owner, id = held[0]
         for number, files, size, author, at in facts:
             if number > known:
                 data = {"loi": loi, "version": number, "owner": owner, "by": author, "files": files, "bytes": size}
@@ -167,6 +197,7 @@ def note_version(loi: str, facts: list[tuple[int, int, int, str, float]]) -> boo
                     "UPDATE dataset SET version = ?, files = ?, size = ?, stored = ? WHERE loi = ?",
                     number, files, size, at, loi,
                 )  # fmt: skip
+                entry.queue(entry.DATASET, id)
     return True
 
 
@@ -176,6 +207,7 @@ def bury(dataset: Dataset, who: str, reason: str) -> None:
         facts = {"loi": dataset.loi, "owner": dataset.owner, "version": dataset.version}
         DatasetTombstone.insert(**facts, at=orm.now(), who=who, reason=reason).execute()
         Dataset.delete().where(Dataset.loi == dataset.loi).execute()
+        entry.queue(entry.DATASET, dataset.id)
         forget("dataset", dataset.loi)
 
 

@@ -13,7 +13,8 @@ from xxhash import xxh3_128_digest
 
 from ..common import orm
 from ..common.errors import Damaged
-from ..common.pack import DIGEST, Sidecar, hasher, sidecar_path
+from ..common.pack import hasher
+from ..common.sidecar import DIGEST, Sidecar, sidecar_path
 from ..common.volume import BLOCK, Volume
 from .frames import CHANGED, MISSING, SHORT, Finding
 from .verdict import Throttle
@@ -54,7 +55,7 @@ class Judged:
 
 def judge(volume: Volume, pack: Pack, throttle: Throttle) -> Judged:
     """Read ``pack`` whole and return the verdict; goes on after each finding."""
-    members = [Member._make(row) for row in orm.rows(_MEMBERS, pack.id)]
+    members = [Member._make(row) for row in orm.rows(_MEMBERS, pack.first_id, pack.first_id + pack.files, pack.id)]
     judged = Judged(ids=[member.id for member in members])
     path = volume.pack_path(pack.name)
     place = str(path.relative_to(volume.root))
@@ -204,5 +205,6 @@ def _accuse(
 
 
 _MEMBERS = (
-    'SELECT id, "offset", "size", hashtype, hashsum FROM archivedfile WHERE pack = ? ORDER BY "offset", "size", id'
+    'SELECT id, "offset", "size", hashtype, hashsum FROM archivedfile WHERE id >= ? AND id < ? AND pack = ?'
+    ' ORDER BY "offset", "size", id'
 )

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..common import journal, ledger, orm
+from ..common import counter, draft, journal, ledger, orm
 from ..common.catalog import Transaction, record
+from ..common.entry import DATASET, queue
 from ..common.errors import ServiceError
-from ..common.pack import Sidecar
 from ..common.rereading import Reread, reader
+from ..common.sidecar import Sidecar
 from ..common.volume import Volume
 from .loi import Loi
 from .orm import Dataset, DatasetTombstone, reserve
@@ -30,7 +31,8 @@ _SIDECAR = re.compile(r"([0-9a-f]{32})\.json")
 def rebuild(safe: Safe, complain: Complain) -> Counter[str]:
     """Add what the volume has and the database has not; return how many of each were added.
 
-    ``complain`` is told of each pack or dataset that could not be read; the others follow.
+    ``complain`` is told of each pack or dataset that could not be read, and of each file in a pack that is damaged;
+    the others follow.
     """
     return packs(safe.volume, complain) + datasets(safe, complain)
 
@@ -45,7 +47,7 @@ def packs(volume: Volume, complain: Complain) -> Counter[str]:
         if orm.rows("SELECT 1 FROM pack WHERE name = ?", name):
             continue  # known, or in the making
         try:
-            added["files"] += _enter(volume, Sidecar.read(volume, name))
+            added["files"] += _enter(volume, Sidecar.read(volume, name), complain)
             added["packs"] += 1
         except (ServiceError, OSError, ValueError) as error:
             complain(f"pack {name}: {error}")
@@ -65,26 +67,32 @@ def _sidecars(volume: Volume, complain: Complain) -> Iterator[tuple[float, str]]
             complain(f"pack {found[1]}: {error}")
 
 
-def _enter(volume: Volume, sidecar: Sidecar) -> int:
-    """Write the rows of one pack, published at its end."""
+def _enter(volume: Volume, sidecar: Sidecar, complain: Complain) -> int:
+    """Write the rows of one pack, published at its end; files that are damaged are marked, named, and never served."""
     told = _file(sidecar) if sidecar.kind == "file" else _reread(volume, sidecar)
     rows = list(told.rows)
-    pack = ledger.begin_pack(
+    pack = draft.begin_pack(
         sidecar.pack, sidecar.kind, sidecar.job, 0, sidecar.first_id, sidecar.count, sidecar.size, sidecar.owner
     )
     if sidecar.kind != "file":
-        ledger.add_files(pack, rows, lambda: None)
+        draft.add_files(pack, rows, lambda: None)
     with orm.transaction():
-        ledger.reserve_beyond("file", sidecar.first_id + sidecar.count - 1)
+        counter.reserve_beyond("file", sidecar.first_id + sidecar.count - 1)
         if sidecar.kind == "file":
-            ledger.hold(pack, rows[0])
-        ledger.publish(pack)
+            draft.hold(pack, rows[0])
+        draft.publish(pack)
+        ledger.mark(told.damaged, ledger.DAMAGED)
         ledger.Pack.update(created=sidecar.created).where(ledger.Pack.id == pack.id).execute()
         if told.about is not None and sidecar.job is not None:
-            ledger.reserve_beyond("upload_job", sidecar.job)
+            counter.reserve_beyond("upload_job", sidecar.job)
             if not Transaction.get_or_none(Transaction.id == sidecar.job):
                 record(sidecar.job, owner=sidecar.owner, **told.about)
                 Transaction.update(created=sidecar.created).where(Transaction.id == sidecar.job).execute()
+    for row in rows if told.damaged else ():
+        facts = dict(zip(ledger.ARCHIVED_FILE_COLUMNS, row, strict=True))
+        if facts["id"] in told.damaged:
+            path = "/".join(filter(None, (facts["subdir"], facts["name"])))
+            complain(f"pack {sidecar.pack}: file {facts['id']} is damaged: {path}")
     return len(rows)
 
 
@@ -146,6 +154,8 @@ def _end(loi: Loi, entry: dict[str, Any]) -> int:
         owner, version = (row.owner, row.version) if row else ("", 0)
         DatasetTombstone.insert(loi=str(loi), owner=owner, version=version, **facts).execute()
         Dataset.delete().where(Dataset.loi == str(loi)).execute()
+        if row:
+            queue(DATASET, row.id)
     return 1
 
 
@@ -154,9 +164,11 @@ def _versions(safe: Safe, loi: Loi) -> int:
     newest = safe.store.open(loi)
     first = safe.store.open(loi, 1)
     reserve(loi, first.author.name, first.created)
-    known = orm.rows("SELECT version FROM dataset WHERE loi = ?", str(loi))
+    known = orm.rows("SELECT version, id FROM dataset WHERE loi = ?", str(loi))
     if not known or known[0][0] >= newest.number:
         return 0
     facts = {"version": newest.number, "files": len(newest.digests), "size": newest.size, "stored": newest.created}
-    Dataset.update(facts).where(Dataset.loi == str(loi)).execute()
+    with orm.transaction():
+        Dataset.update(facts).where(Dataset.loi == str(loi)).execute()
+        queue(DATASET, known[0][1])
     return int(newest.number - known[0][0])

@@ -11,19 +11,15 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..common import ledger, orm
+from ..common import counter, ledger, orm
 from ..common.catalog import Transaction, as_id, record
 from ..common.errors import BadRequest, Conflict, PreconditionFailed
+from ..common.metadata import FILE_KEY_VALUE, FILES, KEY_VALUE, MIMETYPES, REQUIRED, TRANSACTION, Entry
 from ..common.moment import epoch
 from ..common.pack import hasher
 from ..common.state import StateChange
 from .paths import NameLimits, judge
 
-REQUIRED = ("submitter", "project", "instrument")
-PREFIXES = (  # as Pacifica's metadata service spells them, and the one that it misspells
-    *("application/", "audio/", "font/", "example/", "image/", "message/", "model/", "mulitpart/", "multipart/"),
-    *("text/", "video/"),
-)
 LIMITS = NameLimits(max_bytes=4096, max_depth=64)
 
 Read = Callable[[int], Iterator[bytes]]
@@ -35,21 +31,10 @@ class BadRegistration(BadRequest):
     code = "bad_metadata"
 
 
-class _Entry(msgspec.Struct, rename={"id": "_id"}):
-    """Any entry of the list; other keys are passed by."""
+class _Entry(Entry, rename={"id": "_id"}):
+    """Any entry of a document; its files were given ids before."""
 
-    destinationTable: str
-    value: Any = UNSET
-    key: str | UnsetType = UNSET
     id: int | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-    subdir: str = ""
-    size: int | UnsetType = UNSET
-    mimetype: str | UnsetType = UNSET
-    hashtype: str | UnsetType = UNSET
-    hashsum: str | UnsetType = UNSET
-    ctime: str | UnsetType = UNSET
-    mtime: str | UnsetType = UNSET
     file_id: int | UnsetType = UNSET
 
 
@@ -75,7 +60,7 @@ def about(document: bytes) -> dict[str, Any]:
     """Return what ``document``, a metadata list, says as Transactions.<name>; the first of a name counts."""
     said: dict[str, Any] = {}
     for entry in _decoded(document):
-        if entry.destinationTable.startswith("Transactions."):
+        if entry.destinationTable.startswith(TRANSACTION):
             said.setdefault(entry.destinationTable.partition(".")[2], entry.value)
     return said
 
@@ -85,22 +70,22 @@ def parse(document: bytes) -> Registration:
     found = Registration()
     for number, entry in enumerate(_decoded(document)):
         table = entry.destinationTable
-        if table.startswith("Transactions."):
+        if table.startswith(TRANSACTION):
             found.about.setdefault(table.partition(".")[2], entry.value)
-        elif table == "Files":
+        elif table == FILES:
             _checked(entry, number)
             if entry.id in found.files:
                 raise BadRegistration(f"Invalid metadata for file {entry.id}: listed twice", entry=number)
             found.files[entry.id] = entry
-        elif table == "TransactionKeyValue":
+        elif table == KEY_VALUE:
             found.key_values.append((_said(entry, "key", number), _said(entry, "value", number)))
-        elif table == "FileKeyValue":
+        elif table == FILE_KEY_VALUE:
             said = _said(entry, "file_id", number), _said(entry, "key", number), _said(entry, "value", number)
             found.file_key_values.append(said)
     missing = [name for name in ("_id", *REQUIRED) if not as_id(found.about.get(name))]
     if missing:
         raise BadRegistration(f"Transactions.{missing[0]} is missing", missing=missing)
-    if not isinstance(found.about["_id"], int) or not ledger.is_id(found.about["_id"]):
+    if not isinstance(found.about["_id"], int) or not counter.is_id(found.about["_id"]):
         raise BadRegistration("Transactions._id is no id")
     if foreign := [id for id, _, _ in found.file_key_values if id not in found.files]:
         raise BadRegistration(f"FileKeyValue names file {foreign[0]}, which is not listed", file_id=foreign[0])
@@ -121,7 +106,7 @@ def register(found: Registration, owner: str, every: bool, read: Read) -> None:
             raise Conflict(f"File {id} belongs to another transaction", file_id=id)
         _compare(held[id], entry, read)
     with orm.transaction():
-        ledger.reserve_beyond("upload_job", found.id)
+        counter.reserve_beyond("upload_job", found.id)
         if _is_known(found, owner):
             return
         extra = {key: value for key, value in found.about.items() if key not in ("_id", *REQUIRED)}
@@ -165,7 +150,8 @@ def _checked(entry: Any, number: int) -> None:
     fault = judge(f"{entry.subdir}/{entry.name}" if entry.subdir else entry.name, LIMITS)
     width = len(hasher(entry.hashtype)().hexdigest()) if entry.hashtype in _HASHES else 0
     is_hex = len(entry.hashsum) == width and set(entry.hashsum) <= set("0123456789abcdef")
-    if fault or not is_hex or not entry.mimetype.startswith(PREFIXES) or "\0" in entry.mimetype:
+    kind, slash, _ = entry.mimetype.partition("/")
+    if fault or not is_hex or kind not in MIMETYPES or not slash or "\0" in entry.mimetype:
         reason = fault.message if fault else "its digest, its hashtype or its mimetype"
         raise BadRegistration(f"Invalid metadata for file {entry.id}", reason=reason, entry=number)
     _time(entry.ctime, entry.id), _time(entry.mtime, entry.id)

@@ -1,10 +1,10 @@
 """What the audit has to say: how much was read again, how long ago, and what is wrong (docs/audit.md)."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ..common import orm
+from ..common.moment import zulu
 from .audit import THINGS
 from .config import Audit
 from .orm import VERDICTS
@@ -62,7 +62,7 @@ def findings(viewer: Viewer | None = None, after: int = 0, limit: int = PAGE) ->
     return [
         {
             "id": id, "thing": thing, "name": name, "kind": kind, "path": path, "files": json.loads(files),
-            "expected": expected, "found": seen, "since": _time(since), "checked": _time(checked),
+            "expected": expected, "found": seen, "since": zulu(since), "checked": zulu(checked),
         }
         for id, thing, name, kind, path, files, expected, seen, since, checked in found
     ]  # fmt: skip
@@ -76,10 +76,6 @@ def _oldest(now: float) -> dict[str, Any] | None:
     kind, name, since, checked = found[0]
     told = {"kind": kind, "age_seconds": round(now - since, 3), "ever_checked": checked is not None}
     return told | {"name": name}
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _NONE = dict.fromkeys(VERDICTS.values(), 0)

@@ -7,14 +7,17 @@ import cherrypy
 from ..common import rest
 from ..common.archive import LocalArchive
 from ..common.auth import public
+from ..common.entry import waiting
 from ..common.errors import BadRequest
 from ..common.volume import Volume
 from . import report
 from .api import RestApi
 from .archive import RestArchive
 from .config import Settings
+from .criteria import parse
 from .neighbours import RestMetadata, RestPolicy, RestUniqueId
 from .safe import Safe
+from .search import search
 
 
 class Root:
@@ -33,11 +36,23 @@ class Root:
         safe.settle()
         self.api = RestApi(safe, settings)
         self.audit = RestAudit(settings)
+        self.catalog = RestCatalog()
 
     @public
     def GET(self) -> dict[str, str]:
         """Answer as Pacifica's archive interface does."""
         return {"message": "Pacifica Archive Interface Up and Running"}
+
+
+class RestCatalog:
+    """``GET /catalog``: datasets, transactions and files that have all that the query asks for."""
+
+    exposed = True
+
+    def GET(self, **query: Any) -> dict[str, Any]:
+        """Answer a page of what one may read, the newest first, and how much is not in the index yet."""
+        page = search(parse(query), rest.principal())
+        return {"found": page.things, "next": page.next, "pending": waiting()}
 
 
 class RestAudit:

@@ -4,17 +4,20 @@ The store decides what a dataset holds; SQL follows.  Between the two a ``Pendin
 visible in the moment of a crash is entered and announced later (``settle``).
 """
 
+import logging
+import unicodedata
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from ..common import orm
-from ..common.errors import BadRequest, MethodNotAllowed
+from ..common.catalog import Reader
+from ..common.errors import BadRequest, Damaged, DatabaseAway, MethodNotAllowed, NoSpace
 from ..common.volume import Volume, storing
 from . import intake
 from .config import Datasafe
-from .dataset import DatasetExists, DatasetStore, NoSuchDataset
+from .dataset import DatasetExists, DatasetStore, NoSuchDataset, NoSuchVersion
 from .faults import Fault
 from .intake import Limits
 from .inventory import Author
@@ -22,9 +25,13 @@ from .loi import Loi, Series, dataset
 from .manifest import Integrity
 from .orm import Dataset, DatasetGone, DatasetTombstone, Pending, bury, give, note_version, reserve
 from .register import Register
+from .repeated import repeated
 from .snapshot import Snapshot
 
 READ = 256 << 10  # bytes asked of the body at once
+MAX_TEXT = 1000  # characters of a message or a reason
+
+log = logging.getLogger(__name__)
 
 
 class NoContent(BadRequest):
@@ -41,6 +48,12 @@ class DatasetEmpty(MethodNotAllowed):
     def __init__(self) -> None:
         """Tell the client to PUT."""
         super().__init__(allow="PUT")
+
+
+class NoVersion(NoSuchVersion):
+    """LOI does not have content."""
+
+    code = "no_version"
 
 
 class Stored(NamedTuple):
@@ -94,13 +107,23 @@ class Safe:
         return DatasetTombstone.get_or_none(DatasetTombstone.loi == str(loi))
 
     def put(
-        self, loi: Loi, fill: Callable[[memoryview], int], length: int | None, author: Author, *, first: bool
+        self,
+        loi: Loi,
+        fill: Callable[[memoryview], int],
+        length: int | None,
+        author: Author,
+        *,
+        first: bool,
+        reader: Reader | None = None,
     ) -> Stored:
         """Store the zip that ``fill`` delivers (into a view, 0 at the end) as the first version, or as one more.
 
-        DatasetExists or DatasetEmpty before a byte is read when the other was meant; Refused, NoSpace and whatever
-        ``fill`` raises leave the dataset as it was.  Durable, entered and announced when this returns.
+        Before a byte is read: BadRequest for a message that is no text, DatasetExists or DatasetEmpty when the other
+        was meant.  Refused, NoSpace and whatever ``fill`` raises leave the dataset as it was.  Durable, entered and
+        announced when this returns.  ``reader`` is warned of content that is held already, where he may read
+        it.
         """
+        _require_text(author.message)
         exists = self.store.exists(loi)
         if first is exists:
             raise DatasetExists if exists else DatasetEmpty
@@ -120,13 +143,17 @@ class Safe:
             upload.unlink()
             pending = Pending.insert(loi=str(loi), stage=stage.folder.name).execute()
             snapshot = (self.store.put if first else self.store.patch)(loi, stage, deposit, author)
-            self._enter(loi, snapshot)
-            Pending.delete_by_id(pending)
-        self.find(loi)  # it may have been deleted meanwhile
+            self._follow(loi, snapshot, pending)
+        row = self.find(loi)  # it may have been deleted meanwhile
         named = deposit.manifest.loi
         warnings = list(deposit.warnings)
         if named and named != str(loi):
             warnings.append(Fault("other_loi", "The manifest names another LOI than this one."))
+        if reader is not None:
+            try:
+                warnings += repeated(deposit.files, row.id, reader)
+            except DatabaseAway as error:  # as in _follow
+                log.warning("%s: what of it was held already is not known: %s", loi, error)
         return Stored(snapshot, deposit.integrity, tuple(warnings))
 
     def delete(self, loi: Loi, who: str, reason: str) -> DatasetTombstone:
@@ -143,13 +170,25 @@ class Safe:
         for pending in list(Pending.select().limit(100)):
             if not self.store.is_staged(pending.stage):  # nor will it do anything any more
                 loi = dataset(pending.loi)
-                if self.store.exists(loi):
-                    self._enter(loi, self.store.open(loi))
+                try:
+                    if self.store.exists(loi):
+                        self._enter(loi, self.store.open(loi))
+                except Damaged as error:  # the audit tells of it, and nothing else has to wait for its repair
+                    log.error("%s cannot be entered: %s", loi, error)
+                    continue
                 count += Pending.delete_by_id(pending.id)
         for end in list(DatasetTombstone.select().where(~DatasetTombstone.settled).limit(100)):
             self._end(end)
             count += 1
         return count
+
+    def _follow(self, loi: Loi, snapshot: Snapshot, pending: int) -> None:
+        """Enter what the store has just made visible; a database that cannot now has it later, by ``settle``."""
+        try:
+            self._enter(loi, snapshot)
+            Pending.delete_by_id(pending)
+        except (DatabaseAway, NoSpace) as error:  # a refusal would be untrue: the dataset is there to stay
+            log.warning("%s is stored and not entered yet: %s", loi, error)
 
     def _enter(self, loi: Loi, snapshot: Snapshot) -> None:
         """Enter every version up to ``snapshot`` that SQL does not know; take all away when the LOI was deleted."""
@@ -169,6 +208,14 @@ class Safe:
             self.register.deleted(loi.series, loi.number, end.who, end.at, end.reason)
         self.store.remove(loi)
         DatasetTombstone.update(settled=True).where(DatasetTombstone.id == end.id).execute()
+
+
+def _require_text(message: str) -> None:
+    """Raise BadRequest for what is too long, or would do something to the terminal of whoever reads it."""
+    if len(message) > MAX_TEXT:
+        raise BadRequest("The message is longer than 1,000 characters.", parameter="message")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\t\r\n" for letter in message):
+        raise BadRequest("The message has control characters.", parameter="message")
 
 
 def _spool(fill: Callable[[memoryview], int], path: Path, on_progress: Callable[[int], None]) -> int:

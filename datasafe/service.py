@@ -19,5 +19,6 @@ SERVICE = Service(
         "metadata": "/metadata",
         "uniqueid": "/uniqueid",
         "datasets": "/api",
+        "catalog": "/catalog",
     },
 )

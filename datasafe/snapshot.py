@@ -6,10 +6,10 @@ A snapshot needs no lock: what a version refers to is never changed, so a later 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from ..common.errors import Damaged, NotFound, RangeNotSatisfiable
+from ..common.moment import epoch
 from . import inventory, manifest
 from .blocks import BLOCK, WIDTH, Content, digest
 from .folders import Folders
@@ -33,7 +33,7 @@ class Snapshot:
     @property
     def created(self) -> float:
         """When the version was stored, epoch seconds UTC."""
-        return datetime.fromisoformat(self._version.created).timestamp()
+        return epoch(self._version.created)
 
     @property
     def author(self) -> inventory.Author:

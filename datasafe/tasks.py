@@ -1,8 +1,10 @@
 """The Celery side of datasafe: ``celery -A pacifica.datasafe.tasks worker``."""
 
 from ..common import orm, worker
+from ..common.timekeeper import timekeeper
 from ..common.volume import open_volume
 from . import audit as auditing
+from . import entering
 from .config import settings
 from .orm import Auditor, State
 from .safe import Safe
@@ -53,4 +55,9 @@ def ring() -> int:
     return _ring() if settings().audit.period_days else 0
 
 
-app.duties += [settle, watch, ring]
+def catalogue() -> int:
+    """Enter what is new into the catalogue's index, for a moment."""
+    return entering.enter(safe()) if entering.is_due() else 0
+
+
+app.duties += [timekeeper(Auditor, [State.WATCHING], settings), settle, watch, ring, catalogue]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..common import orm
+from ..common.batch import batches
 from ..common.catalog import (
     Instrument,
     Project,
@@ -17,7 +18,6 @@ from ..common.catalog import (
     readable_transactions,
 )
 from ..common.errors import NotFound
-from ..common.ledger import batches
 from ..common.policy import number
 
 PAGE = 1000  # transactions of one answer, where the client does not say

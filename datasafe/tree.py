@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..common import journal, orm
-from ..common.ledger import batches
+from ..common.batch import batches
 from ..common.volume import Volume
 from . import ocfl
 from .frames import CHANGED, MISSING, UNEXPECTED, Finding

@@ -5,6 +5,7 @@ two programs that read such a file see the same files (PKWARE APPNOTE 6.3).  Ref
 other than stored and deflated, links and devices.  Nothing is inflated here, and nothing outside the view is touched.
 """
 
+import mmap
 import stat
 import zlib
 from struct import Struct
@@ -20,6 +21,8 @@ _END64_LOCATOR = Struct("<4sLQL")
 _END64 = Struct("<4sQ2H2L4Q")
 _CENTRAL = Struct("<4s6H3L5H2L")
 _LOCAL = Struct("<4s5H3L2H")
+
+RELEASE = 256  # headers that are read before: each brings 64 KiB of its surroundings along
 
 _UNIX = 3
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
@@ -65,7 +68,10 @@ def read(view: memoryview, max_members: int) -> list[Entry]:
     records = sorted(_records(view, count, start, end), key=lambda record: record.offset)
     entries = []
     expected = 0
-    for record, limit in zip(records, [*(record.offset for record in records[1:]), start], strict=True):
+    ends = [*(record.offset for record in records), start][1:]
+    for number, (record, limit) in enumerate(zip(records, ends, strict=True)):
+        if number % RELEASE == 0:
+            release(view)
         if record.offset != expected:
             raise _bad("overlap" if record.offset < expected else "gap", "Entries overlap or leave gaps.", record)
         data = _local(view, record, limit)
@@ -74,6 +80,12 @@ def read(view: memoryview, max_members: int) -> list[Entry]:
     if expected != start:
         raise refuse("zip_gap", "Bytes before the central directory belong to no entry.")
     return entries
+
+
+def release(view: memoryview) -> None:
+    """Let go of the memory that reading a mapped file has taken; the next read of a page takes it again."""
+    if isinstance(view.obj, mmap.mmap):
+        view.obj.madvise(mmap.MADV_DONTNEED)
 
 
 def _directory(view: memoryview) -> tuple[int, int, int]:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from ..common import rest
+from .config import Settings
 from .orm import TriggerRow
-from .query import Field, project, select
+from .query import Field, conditions, project, select
 from .trigger_command import described, find, firings
 
 FIELDS = {
@@ -22,6 +23,9 @@ class RestTrigger:
 
     exposed = True
 
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
     def GET(self, name: str = "", **parameters: Any) -> Any:
         """Answer the list, or one trigger with ``firings``: what it made of the newest events of the caller."""
         wanted = str(parameters.get("fields", ""))
@@ -29,5 +33,8 @@ class RestTrigger:
             row, principal = find(name), rest.principal()
             owner = None if principal.administrator else principal.name
             return project(described(row) | {"firings": firings(row.slug, owner=owner)}, wanted)
-        rows = select(TriggerRow.select(), parameters, FIELDS, ORDER, "slug")
+        query = TriggerRow.select()
+        for condition in conditions(parameters, FIELDS):
+            query = query.where(condition)
+        rows = select(query, parameters, ORDER, "slug", self.settings.flow.list_rows)
         return [project(described(row), wanted) for row in rows]

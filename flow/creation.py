@@ -1,21 +1,21 @@
 """A new data object: its process found, its input completed and checked, its place in the graph."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..common import orm, trace
+from ..common.batch import batches
 from ..common.catalog import Reader, Transaction, may_read, readable_transactions
 from ..common.errors import BadRequest, NotFound
 from ..common.ledger import owners
 from . import dispatch, fingerprint
 from .fields import Field, References, Values, check, complete, leaves
-from .filters import filters
 from .hydrate import URLS, context
 from .orm import Data, Dependency, Process, State, Storage
-from .template import Engine
+from .resources import effective
 from .values import BadValue
-from .world import SqlWorld, archived_id, transaction_id
+from .world import SqlWorld, archived_id, engine, transaction_id
 
 
 class Owner:
@@ -65,7 +65,7 @@ def create(
         )
         changes: dict[str, Any] = {} if slug else {"slug": f"{definition.slug}-{data.id}"}
         if name is None:
-            changes["name"] = rendered_name(data, process)
+            changes["name"] = name_of(process, data.id, values, dict(resources or {}))
         data.progress(**changes)
         links = [(parent, data.id, "io") for parent in parents_of(definition.input, values)]
         links += [(started_by, data.id, "subprocess")] if started_by is not None else []
@@ -74,26 +74,42 @@ def create(
     return data
 
 
-def checked(process: Process, given: Values, principal: Reader) -> Values:
+def checked(process: Process, given: Values, principal: Reader, known: References | None = None) -> Values:
     """Return the input ``given`` completed; BadValue or NotFound as ``create``."""
+    if not isinstance(given, dict):
+        raise BadValue("The input must be an object, by names of fields.")
     fields = process.definition.input
     values = complete(fields, given)
-    check(fields, values, references=references(principal))
+    check(fields, values, references=known or references(principal))
     check_files(fields, values, principal)
     return values
 
 
 def references(principal: Reader) -> References:
     """Answer what values may point at: the principal's own data and documents, or everybody's for an administrator."""
+    return known(principal, ())
 
-    def visible(row: Any) -> bool:
-        return row is not None and (row.owner == principal.name or principal.administrator or principal.service)
+
+def known(principal: Reader, expected: Iterable[int]) -> References:
+    """Answer as ``references``; the data objects ``expected`` are looked up together, before the first question."""
+    found: dict[int, tuple[str, str]] = {}
+    for some in batches(set(expected), 500):
+        marks = ", ".join("?" * len(some))
+        rows = orm.rows(f"SELECT id, type, owner FROM data WHERE id IN ({marks})", *some)
+        found |= {id: (type, owner) for id, type, owner in rows}
+
+    def visible(owner: str) -> bool:
+        return owner == principal.name or principal.administrator or principal.service
 
     def data_type(id: int) -> str | None:
-        row = Data.get_or_none(Data.id == id)
-        return str(row.type) if visible(row) else None
+        held = found.get(id) or next(iter(orm.rows("SELECT type, owner FROM data WHERE id = ?", id)), None)
+        return held[0] if held and visible(held[1]) else None
 
-    return References(data_type, lambda id: visible(Storage.get_or_none(Storage.id == id)))
+    def storage_exists(id: int) -> bool:
+        held = Storage.get_or_none(Storage.id == id)
+        return held is not None and visible(held.owner)
+
+    return References(data_type, storage_exists)
 
 
 def parents_of(fields: list[Field], values: Values) -> list[int]:
@@ -108,14 +124,18 @@ def parents_of(fields: list[Field], values: Values) -> list[int]:
 
 def rendered_name(data: Data, process: Process) -> str:
     """Return the name that the process gives ``data``, empty where it gives none."""
+    return name_of(process, data.id, json.loads(data.input), json.loads(data.resources))
+
+
+def name_of(process: Process, id: int, values: Values, resources: Mapping[str, int]) -> str:
+    """Return the name that ``process`` gives the object ``id`` with these ``values``, empty where it gives none."""
     definition = process.definition
     if definition.engine is None or not definition.data_name:
         return definition.data_name[:100]
     world = SqlWorld()
-    resources = definition.effective_resources(json.loads(data.resources))
-    values = json.loads(data.input)
-    names = context(world, data.id, definition.input, values, definition.requirements, resources, names=True)
-    return Engine(filters(world)).name(definition.data_name, names)
+    allowed = effective(definition, resources)
+    names = context(world, id, definition.input, values, definition.requirements, allowed, names=True)
+    return engine(world).name(definition.data_name, names)
 
 
 def check_files(fields: list[Field], values: Values, principal: Reader) -> None:
@@ -147,8 +167,9 @@ def process_of(wanted: Any, find: Any) -> Process:
     """Return the process that ``{"id": n}`` or ``{"slug": s}`` names; ``find(slug)`` finds the newest."""
     if isinstance(wanted, dict) and isinstance(wanted.get("slug"), str):
         return find(wanted["slug"])
-    if isinstance(wanted, dict) and isinstance(wanted.get("id"), int):
-        process: Process | None = Process.get_or_none(Process.id == wanted["id"])
+    if isinstance(wanted, dict) and type(wanted.get("id")) is int:
+        held = abs(wanted["id"]) < 1 << 63
+        process: Process | None = Process.get_or_none(Process.id == wanted["id"]) if held else None
         if process is None:
             raise NotFound(f"There is no process {wanted['id']}.")
         return process

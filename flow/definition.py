@@ -1,33 +1,23 @@
-"""Process definitions: from a document of YAML to a sound, completed, immutable definition.
-
-The published shape is ``schemas/process.json`` and ``schemas/field.json``.  A field has exactly one of nine shapes,
-and its type says which: so each field is checked against that shape alone, and the complaint names what is wrong
-with it instead of nine ways in which it is none of them.
-"""
+"""Process definitions: from a document of YAML to a sound, completed, immutable definition."""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from typing import Any, NamedTuple, Self
 
-import jsonschema
-from jsonschema.exceptions import ValidationError
-from referencing import Registry, Resource
-
-from .document import Document, Path, Refused
-from .fields import Field, Values, check_value, leaves
-from .values import BadValue, fillable
+from .document import Document, Refused
+from .fields import Field, Values, leaves
+from .shape import check_fields, validate
+from .values import fillable
 from .workflow import check_program
 
 LANGUAGES = ("bash", "workflow")
 LATER = {"python": "processes in Python come later"}
 ENGINES = ("jinja",)
 STEPS = {"name": "steps", "label": "Steps", "type": "list:data:"}
-RESOURCES = {"cores": 1, "memory": 4096, "storage": 10}  # used where neither definition nor settings say more
+PLAIN = ("slug", "name", "type", "category", "data_name", "description", "persistence", "scheduling_class")
 CATEGORY = re.compile(r"^([a-zA-Z0-9]+[:\-])*[a-zA-Z0-9]+:\Z", re.ASCII)
 _VERSION = re.compile(r"^(?:\d{1,3}\.)?(?:\d{1,3}\.)?\d{1,3}\Z", re.ASCII)
 
@@ -76,20 +66,7 @@ class Definition:
     @property
     def document(self) -> dict[str, Any]:
         """The definition as JSON; ``restore`` is the way back."""
-        names = (
-            "slug",
-            "name",
-            "type",
-            "category",
-            "data_name",
-            "description",
-            "persistence",
-            "scheduling_class",
-            "input",
-            "output",
-            "requirements",
-            "entity",
-        )
+        names = (*PLAIN, "input", "output", "requirements", "entity")
         return {
             "version": str(self.version),
             "run": {"language": self.language, "program": self.program},
@@ -116,11 +93,6 @@ class Definition:
     def network(self) -> bool:
         """Whether the program may use the network: only where the key is there and true."""
         return self.requirements.get("resources", {}).get("network") is True
-
-    def effective_resources(self, override: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Return cores, memory (MB) and storage (GiB), ``override`` first."""
-        asked = {**RESOURCES, **self.requirements.get("resources", {}), **(override or {})}
-        return {key: asked[key] for key in RESOURCES}
 
 
 def restore(document: Mapping[str, Any]) -> Definition:
@@ -150,21 +122,7 @@ def define(document: Document, source: str = "") -> Definition:
         if any(item["name"] == "steps" for item in output):
             raise Refused("The output 'steps' is the workflow engine's own", document.line(("output",)))
         output.append(dict(STEPS))
-    known = {
-        name: value[name]
-        for name in (
-            "slug",
-            "name",
-            "type",
-            "category",
-            "data_name",
-            "description",
-            "persistence",
-            "scheduling_class",
-            "requirements",
-        )
-        if name in value
-    }
+    known = {name: value[name] for name in (*PLAIN, "requirements") if name in value}
     return Definition(
         version=Version.parse(value["version"]),
         language=language,
@@ -177,44 +135,6 @@ def define(document: Document, source: str = "") -> Definition:
         notes=tuple(_notes(value)),
         **known,
     )
-
-
-def validate(name: str, value: Any, document: Document, path: Path = ()) -> None:
-    """Raise Refused, with the line in ``document``, unless ``value`` has the published shape ``name``."""
-    errors: list[ValidationError] = sorted(_validator(name).iter_errors(value), key=lambda error: str(error.path))
-    if not errors:
-        return
-    error = errors[0]
-    where = (*path, *error.path)
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = error.schema.get("properties", {})
-        where = (*where, next(key for key in error.instance if key not in known))
-    dotted = ".".join(map(str, where))
-    raise Refused(
-        f"{dotted or 'process'}: {error.message:.300}",
-        document.line(where),
-        path=dotted,
-        validator=str(error.validator),
-    )
-
-
-@cache
-def _validator(name: str) -> Any:
-    """Return the validator of ``process``, of ``trigger``, or of one shape of a field (``number``)."""
-    folder = resources.files(__package__) / "schemas"
-    parts = ("process", "field", "trigger")
-    documents = {part: json.loads((folder / f"{part}.json").read_text("utf-8")) for part in parts}
-    registry: Registry[Any] = Registry().with_resources(
-        (document["$id"], Resource.from_contents(document)) for document in documents.values()
-    )
-    if name == "process":  # its fields are checked one by one, by shape
-        free = {"type": "array"}
-        schema = {**documents[name], "properties": {**documents[name]["properties"], "input": free, "output": free}}
-    elif name == "trigger":
-        schema = documents[name]
-    else:
-        schema = {"$ref": f"urn:pacifica:flow:field#/$defs/{name}"}
-    return jsonschema.Draft202012Validator(schema, registry=registry)
 
 
 def _normalise(value: dict[str, Any], document: Document) -> dict[str, Any]:
@@ -251,59 +171,7 @@ def _colon(item: Any) -> Any:
 def _check_shape(value: dict[str, Any], document: Document) -> None:
     validate("process", value, document)
     for key in ("input", "output"):
-        _check_fields(value.get(key, []), document, (key,))
-        for item, _, path in leaves(value.get(key, []), {}):
-            _check_default(item, path, document.line((key, *_where(value[key], path))))
-
-
-def _check_fields(fields: list[Any], document: Document, path: Path) -> None:
-    names: set[str] = set()
-    for position, item in enumerate(fields):
-        here = (*path, position)
-        validate(_shape(item, document.line(here)), item, document, here)
-        if item["name"] in names:
-            raise Refused(f"The field '{item['name']}' is defined twice", document.line(here))
-        names.add(item["name"])
-        for pattern in filter(None, [item.get("validate_regex")]):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise Refused(
-                    f"validate_regex of field '{item['name']}' is no regular expression: {error}",
-                    document.line((*here, "validate_regex")),
-                ) from error
-        _check_fields(item.get("group", []), document, (*here, "group"))
-
-
-def _shape(item: Any, line: int) -> str:
-    """Name the one shape that a field of this type can have."""
-    if not isinstance(item, dict):
-        raise Refused("A field must be an object", line)
-    type_ = item.get("type", "basic:group")
-    if type_ == "basic:group":
-        return "group"
-    if not isinstance(type_, str):
-        raise Refused("The type of a field must be text", line)
-    single, suffix = type_.removeprefix("list:"), "_list" if type_.startswith("list:") else ""
-    kinds = {"basic:string:": "string", "basic:integer:": "number", "basic:decimal:": "number"}
-    return ("data" if single.startswith("data:") else kinds.get(single, "plain")) + suffix
-
-
-def _check_default(item: Field, path: str, line: int) -> None:
-    if "default" in item:
-        try:
-            check_value(item, item["default"])
-        except BadValue as error:
-            raise Refused(
-                f"Default value of field '{item['name']}' is not valid. {error.message}", line, path=path
-            ) from error
-
-
-def _where(fields: list[Field], path: str) -> Path:
-    """Turn the dotted name of a field into positions and keys of the document."""
-    first, _, rest = path.partition(".")
-    position = next(index for index, item in enumerate(fields) if item["name"] == first)
-    return (position, "group", *_where(fields[position]["group"], rest)) if rest else (position, "default")
+        check_fields(value.get(key, []), document, key)
 
 
 def _entity(value: dict[str, Any], document: Document) -> dict[str, Any] | None:

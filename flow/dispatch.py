@@ -1,4 +1,4 @@
-"""The dispatcher: who may run now, what follows from an end, restart and cancel.
+"""The dispatcher: who may run now, what follows from an end, and cancel.
 
 One event ``data_id`` means: look at that object, its children that wait for it, and the workflow that it is a step of.
 Every look is safe to repeat, so that a message is only a doorbell; ``sweep`` looks where none came.
@@ -7,8 +7,8 @@ Every look is safe to repeat, so that a message is only a doorbell; ``sweep`` lo
 import json
 from collections import deque
 
-from ..common import orm
-from ..common.errors import Conflict, IllegalMove
+from ..common import orm, statement
+from ..common.errors import IllegalMove
 from ..common.outbox import ring
 from ..common.state import RING_SECONDS
 from . import fingerprint, reuse
@@ -26,12 +26,30 @@ def resolve(data: Data) -> None:
     """
     with orm.transaction():
         data.fence()
-        states = _parent_states(data.id)
+        states = parent_states(data.id)
         if any(state is None or state == State.ER for state in states):
             data.end_badly(PARENT_FAILED, process_rc=1)
         elif all(state == State.OK for state in states) and not reuse.answered(data):
-            data.move(State.WT, ring_at=orm.clock() + RING_SECONDS)
+            data.move(State.WT, ring_at=orm.now() + RING_SECONDS)
             ring(QUEUE, RUN, data.id, data.attempt)
+
+
+def lead_on(ended: Data) -> bool:
+    """In the transaction that ends ``ended``: let its children wait for a worker whose parents are now all OK.
+
+    Tells whether that was all there is to do.  What else may follow from an end is left to ``settle``, after the
+    commit: it must not keep the end itself from being written.
+    """
+    lock = " FOR UPDATE" if orm.is_postgres() else ""
+    rows = statement.select(Data, f"{_NEIGHBOURS}{lock}", ended.id, ended.id, ended.id)
+    if ended.state != State.OK or any(row.state != State.RE or row.twin is not None for row in rows):
+        return not rows
+    known = _standing([row.id for row in rows]) if rows else {}
+    for row in rows:
+        if known[row.id] == (0, False):
+            row.move(State.WT, ring_at=orm.now() + RING_SECONDS)
+            ring(QUEUE, RUN, row.id, row.attempt)
+    return not any(reusable for missing, reusable in known.values() if not missing)
 
 
 def settle(data_id: int) -> None:
@@ -43,15 +61,10 @@ def settle(data_id: int) -> None:
         if here in seen:
             continue
         seen.add(here)
-        row = Data.get_or_none(Data.id == here)
-        if row is None or row.state not in Data.FINAL:
-            continue
-        for child in (*_waiting_children(here), *_joined(here)):
-            if _quietly(resolve, child) and child.state in Data.FINAL:
-                ended.append(child.id)
-        for workflow in _workflows_of(here):
-            if _quietly(follow, workflow) and workflow.state in Data.FINAL:
-                ended.append(workflow.id)
+        if orm.rows("SELECT 1 FROM data WHERE id = ? AND state IN ('OK', 'ER')", here):
+            for row in statement.select(Data, _NEIGHBOURS, here, here, here):
+                if _quietly(follow if row.state == State.FO else resolve, row) and row.state in Data.FINAL:
+                    ended.append(row.id)
 
 
 def follow(workflow: Data) -> None:
@@ -73,31 +86,6 @@ def follow(workflow: Data) -> None:
             workflow.end(State.OK, process_progress=100, content=_content(steps))
 
 
-def restart(data: Data, who: str) -> list[int]:
-    """Send a failed object and all that depends on it back to RE; return their ids.
-
-    Conflict unless it is in ER and all its parents are OK.
-    """
-    if data.state != State.ER:
-        raise Conflict("Only an object of status ER can be restarted.", id=data.id, status=data.state)
-    if any(state != State.OK for state in _parent_states(data.id)):
-        raise Conflict("All inputs must be OK before an object can be restarted.", id=data.id)
-    again: list[int] = []
-    with orm.transaction():
-        todo: deque[int] = deque([data.id])
-        while todo:
-            here = todo.popleft()
-            row = Data.get_or_none(Data.id == here)
-            if here in again or row is None or row.state != State.ER:
-                continue
-            again.append(here)
-            row.move(State.RE, who=who, reason="restart", **_cleared())
-            todo.extend(_children(here))
-        resolve(Data.get_by_id(data.id))
-    settle(data.id)
-    return again
-
-
 def cancel(data: Data, who: str, *, graph: bool = False) -> list[int]:
     """Ask for the end of ``data``, with ``graph`` of its steps and dependants too; return whom we asked."""
     asked: list[int] = []
@@ -114,7 +102,7 @@ def cancel(data: Data, who: str, *, graph: bool = False) -> list[int]:
         if row.state not in Data.FINAL and _quietly(lambda one: one.ask_cancel(who), row):
             asked.append(here)
         if graph:
-            todo.extend(_children(here, ("io", "subprocess")))
+            todo.extend(children(here, ("io", "subprocess")))
     for id in asked:
         settle(id)
     return asked
@@ -143,42 +131,10 @@ def sweep() -> int:
     return moved
 
 
-def _cleared() -> dict[str, object]:
-    return {
-        "process_info": "[]",
-        "process_warning": "[]",
-        "process_error": "[]",
-        "process_rc": None,
-        "process_progress": 0,
-        "started": None,
-        "finished": None,
-        "size": 0,
-        "output": "{}",
-        "content": None,
-        "reuse_key": None,
-        "reuse_parts": "{}",
-        "origin": None,
-        "twin": None,
-        "cancel": None,
-        "not_before": 0.0,
-        "exception": "",
-        "code": None,
-    }
-
-
-def _parent_states(child: int) -> list[str | None]:
+def parent_states(child: int) -> list[str | None]:
     """Return the state of each io parent, None for one that is gone."""
     sql = "SELECT p.state FROM dependency l LEFT JOIN data p ON p.id = l.parent WHERE l.child = ? AND l.kind = 'io'"
     return [row[0] for row in orm.rows(sql, child)]
-
-
-def _waiting_children(parent: int) -> list[Data]:
-    waits = (Dependency.parent == parent) & (Dependency.kind == "io") & (Data.state == State.RE)
-    return list(Data.select().join(Dependency, on=(Dependency.child == Data.id)).where(waits))
-
-
-def _joined(twin: int) -> list[Data]:
-    return list(Data.select().where((Data.twin == twin) & (Data.state == State.RE)))
 
 
 def _content(steps: list[int]) -> str | None:
@@ -188,12 +144,28 @@ def _content(steps: list[int]) -> str | None:
     return None if None in contents else fingerprint.digest(contents)
 
 
-def _workflows_of(step: int) -> list[Data]:
-    follows = (Dependency.child == step) & (Dependency.kind == "subprocess") & (Data.state == State.FO)
-    return list(Data.select().join(Dependency, on=(Dependency.parent == Data.id)).where(follows))
+# Children that wait for an object, equal runs that do, and the workflow that follows it.
+_NEIGHBOURS = (
+    "id IN (SELECT child FROM dependency WHERE parent = ? AND kind = 'io'"
+    " UNION ALL SELECT id FROM data WHERE twin = ?"
+    " UNION ALL SELECT parent FROM dependency WHERE child = ? AND kind = 'subprocess')"
+    " AND state IN ('RE', 'FO') ORDER BY id"
+)
 
 
-def _children(parent: int, kinds: tuple[str, ...] = ("io",)) -> list[int]:
+def _standing(ids: list[int]) -> dict[int, tuple[int, bool]]:
+    """Return for each object how many of its parents are not OK, and whether an earlier result may answer for it."""
+    found = orm.rows(
+        "SELECT d.id, r.persistence, d.reuse, (SELECT count(*) FROM dependency l LEFT JOIN data p ON p.id = l.parent"
+        " WHERE l.child = d.id AND l.kind = 'io' AND (p.state IS NULL OR p.state <> 'OK'))"
+        f" FROM data d JOIN process r ON r.id = d.process WHERE d.id IN ({', '.join('?' * len(ids))})",
+        *ids,
+    )
+    return {id: (missing, bool(wanted) and persistence in reuse.ALLOWED) for id, persistence, wanted, missing in found}
+
+
+def children(parent: int, kinds: tuple[str, ...] = ("io",)) -> list[int]:
+    """Return the ids of what ``parent`` is linked to by ``kinds``."""
     links = (Dependency.parent == parent) & Dependency.kind.in_(kinds)
     return [row.child for row in Dependency.select(Dependency.child).where(links)]
 

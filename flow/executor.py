@@ -6,6 +6,7 @@
 """
 
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -174,7 +175,18 @@ def program_user(uid: int | None = None) -> tuple[int, int]:
     chosen = NOBODY if uid is None else uid
     if chosen == 0:
         raise ExecutorFailed("Programs never run as root")
-    return chosen, chosen
+    try:
+        return chosen, pwd.getpwuid(chosen).pw_gid
+    except KeyError:
+        return chosen, chosen
+
+
+def user_id(name: str) -> int:
+    """Return the number of the user ``name``, which may be a number itself.  ExecutorFailed where there is none."""
+    try:
+        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+    except KeyError as error:
+        raise ExecutorFailed(f"There is no user {name!r} for programs to run as") from error
 
 
 def reachable(path: Path, uid: int) -> Path | None:

@@ -21,6 +21,7 @@ from .fields import Field, Values, leaves
 from .hydrate import URLS
 from .orm import Data, Process, Storage
 from .register import LIBRARY
+from .resources import effective
 from .world import archived_id
 
 RULES = 1  # raise it when templates, hydration or the re-* commands come to mean something else
@@ -55,7 +56,7 @@ def parts(
         "tools": digest([_folder(tools) for tools in _tools(folders) if tools.is_dir()]),
     }
     if "requirements" in program:
-        found["resources"] = digest(definition.effective_resources(resources))
+        found["resources"] = digest(effective(definition, resources))
     inputs = _Inputs(definition, values, identity=bool(_IDENTITY.search(program)))
     return found | {f"input.{path}": digest(inputs.content(field, value)) for field, value, path in inputs.given}
 

@@ -7,6 +7,7 @@ delays them and no more.  What a trigger made of an event is one row, whose uniq
 import json
 import logging
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -15,11 +16,10 @@ import peewee
 from ..common import catalog, events, inbox, orm
 from ..common.errors import BadRequest, Conflict, NotFound
 from . import creation
-from .filters import filters
+from .config import settings
 from .orm import Dependency, Firing, TriggerRow, newest
-from .template import Engine
 from .trigger import FILE, NotFired, Trigger, about, restore
-from .world import SqlWorld
+from .world import SqlWorld, engine
 
 CONSUMER = "flow"
 MAX_ANCESTORS = 64
@@ -94,12 +94,17 @@ def read(body: bytes) -> Event:
 def handle(event: Event, *, last: bool = False) -> list[int]:
     """Run what each enabled trigger wants for ``event``; return the ids of the new objects.
 
-    Safe to repeat.  With ``last``, what else goes wrong than the event's own fault is kept as the trigger's error.
+    None for an event whose source is not trusted.  Safe to repeat.  With ``last``, what else goes wrong than the
+    event's own fault is kept as the trigger's error.
     """
-    made = []
+    made: list[int] = []
+    if not trusted(event):
+        logger.warning("event %s is passed over: its source %r is not trusted", event.key, event.source[:200])
+        inbox.done(CONSUMER, event.key)
+        return made
     for row in TriggerRow.select().where(TriggerRow.enabled).order_by(TriggerRow.slug):
         trigger = restore(json.loads(row.document))
-        if trigger.hears(event.type) and not _fired(trigger, event) and fits(trigger, event):
+        if fits(trigger, event) and not _fired(trigger, event):
             try:
                 made += fire(trigger, event)
             except Exception as error:
@@ -109,6 +114,11 @@ def handle(event: Event, *, last: bool = False) -> list[int]:
                 _note(trigger, event, error=f"{type(error).__name__}: given up after {inbox.MAX_TRIES} tries")
     inbox.done(CONSUMER, event.key)
     return made
+
+
+def trusted(event: Event) -> bool:
+    """Tell whether events of this source may fire triggers: the site says whose."""
+    return any(fnmatchcase(event.source, pattern) for pattern in settings().flow.trusted_sources)
 
 
 def fits(trigger: Trigger, event: Event) -> bool:
@@ -150,7 +160,7 @@ def inputs(trigger: Trigger, event: Event) -> dict[str, Any]:
     transaction = _transaction(event)
     seen = about(transaction, lambda: _files(transaction), trigger)
     document = {"id": event.id, "source": event.source, "type": event.type, "subject": event.subject}
-    return trigger.inputs({**document, "data": event.data}, seen, Engine(filters(SqlWorld())))
+    return trigger.inputs({**document, "data": event.data}, seen, engine(SqlWorld()))
 
 
 def _note(trigger: Trigger, event: Event, **columns: Any) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 from ..common.errors import BadRequest
 from .orm import Data
 
+MAX_TAGS = 100
 KEYS = frozenset({"process", "input", "name", "slug", "tags", "resources", "reuse"})
 
 
@@ -48,9 +49,23 @@ def free_slug(slug: str | None) -> str | None:
 
 def tags(value: Any) -> list[str]:
     """Return a list of tags, or raise BadRequest."""
-    if not isinstance(value, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 255 for tag in value):
-        raise BadRequest("tags must be a list of texts of at most 255 characters.")
+    if not isinstance(value, list) or len(value) > MAX_TAGS or not all(map(_is_tag, value)):
+        raise BadRequest(f"tags must be a list of at most {MAX_TAGS} printable texts of at most 255 characters.")
     return value
+
+
+def _is_tag(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
+
+
+def overrides(given: dict[str, Any]) -> dict[int, dict[str, int]]:
+    """Return the ``resource_overrides`` of a restart, by id; BadRequest for what is none, and for any other key."""
+    value = given.get("resource_overrides", {})
+    if set(given) - {"resource_overrides"} or not isinstance(value, dict):
+        raise BadRequest("A restart takes resource_overrides: an object of resources by id.")
+    if not all(id.isascii() and id.isdecimal() and len(id) < 19 for id in value):
+        raise BadRequest("resource_overrides are named by id.")
+    return {int(id): resources(asked) for id, asked in value.items()}
 
 
 def resources(value: Any) -> dict[str, int]:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..common import catalog, ledger
+from ..common.batch import batches
 from ..common.errors import NotFound
 from ..common.pack import PackReader
 from ..common.volume import Volume
@@ -35,7 +36,7 @@ def _folder(transaction: int, volume: Volume, root: Path) -> Path:
     root.mkdir(mode=0o755, parents=True)
     with ExitStack() as stack:
         readers: dict[str, PackReader] = {}
-        for batch in ledger.batches(catalog.files_of(transaction), 10_000):
+        for batch in batches(catalog.files_of(transaction), 10_000):
             held = ledger.locate(file["_id"] for file in batch)
             with volume.reserve(sum(file["size"] for file in batch)):
                 for file in batch:

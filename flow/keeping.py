@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..common import ledger, orm
+from ..common import counter, draft, ledger, orm
+from ..common.batch import batches
 from ..common.errors import Gone, NotFound
 from ..common.spool import Received, receive
 from ..common.volume import Volume, new_name
@@ -28,6 +29,7 @@ class ArchiveShelf:
         """Spool below ``volume``."""
         self._volume = volume
         self._files: dict[str, _Spooled] = {}
+        self._ids: dict[str, int] = {}
 
     def file(self, name: str, source: int) -> Kept:
         """Copy what the descriptor ``source`` holds now and hash it; a later one of that name replaces it."""
@@ -58,19 +60,21 @@ class ArchiveShelf:
 
         Their rows come first, by attempt: what an attempt that died has archived is found by them and taken back.
         """
-        withdraw(data)
+        if data.attempt > 1:
+            withdraw(data)
         if not self._files:
             return 0
-        first = ledger.allocate("file", len(self._files))
+        first = counter.allocate("file", len(self._files))
         numbered = list(enumerate(self._files.items(), start=first))
         rows = [(data.id, data.attempt, name, id, one.kept.size, one.kept.sha256) for id, (name, one) in numbered]
         with orm.transaction():
             data.fence()
             orm.insert_rows(DataFile, ("data", "attempt", "name", "file_id", "size", "sha256"), rows)
+        self._ids = {name: id for id, (name, _) in numbered}
         now = orm.clock()
         for id, (name, one) in numbered:
             subdir, _, base = name.rpartition("/")
-            ledger.put_file(
+            draft.put_file(
                 self._volume,
                 one.path,
                 one.received,
@@ -83,6 +87,10 @@ class ArchiveShelf:
                 owner=data.owner,
             )
         return sum(one.kept.size for one in self._files.values())
+
+    def ids(self) -> dict[str, int]:
+        """Return the file id of each archived file, by name."""
+        return dict(self._ids)
 
     def digests(self) -> list[tuple[str, str]]:
         """Return name and SHA-256 of each file."""
@@ -97,7 +105,7 @@ class ArchiveShelf:
 def withdraw(data: Data) -> None:
     """Take back the files that ``data`` has archived so far; those that another object shares stay in the archive."""
     rows = DataFile.select(DataFile.id, DataFile.file_id).where(DataFile.data == data.id).order_by(DataFile.id).tuples()
-    for batch in ledger.batches(rows, 500):
+    for batch in batches(rows, 500):
         with orm.transaction():
             ids = [file_id for _, file_id in batch]
             held = DataFile.select(DataFile.data, DataFile.file_id).where(DataFile.file_id.in_(ids))
@@ -107,6 +115,6 @@ def withdraw(data: Data) -> None:
             others = {file_id for owner, file_id in named if owner != data.id}
             for file_id in ids:
                 if file_id not in others:
-                    with suppress(Gone, NotFound):  # it never came so far
+                    with suppress(Gone, NotFound), orm.savepoint():  # it never came so far
                         ledger.delete_file(file_id, "pacifica-flow", f"data {data.id} was run again or deleted")
             DataFile.delete().where(DataFile.id.in_([id for id, _ in batch])).execute()

@@ -18,6 +18,7 @@ from ..common.outbox import announce
 from ..common.state import Work, describe
 from ..common.tables import COMMON
 from .definition import Definition, Version, restore
+from .words import DataTag, DataText
 
 SOURCE = "/flow"  # of this service's events
 CANCELLED = "Processing was cancelled."
@@ -36,7 +37,18 @@ class State(StrEnum):
     ER = "ER"
 
 
-class Process(orm.Model):
+class Registered(orm.Model):
+    """Base of what an administrator registers from a file: its text, and where and when it came from."""
+
+    document = peewee.TextField()
+    digest = peewee.CharField(64)
+    source = peewee.TextField(default="")
+    contributor = peewee.TextField(default="")
+    created = peewee.DoubleField(default=orm.clock)
+    modified = peewee.DoubleField(default=orm.clock)
+
+
+class Process(Registered):
     """One definition in one version."""
 
     slug = peewee.CharField(100)
@@ -47,13 +59,7 @@ class Process(orm.Model):
     category = peewee.CharField(200)
     persistence = peewee.CharField(6)
     scheduling_class = peewee.CharField(11)
-    document = peewee.TextField()
-    digest = peewee.CharField(64)
-    source = peewee.TextField(default="")
     is_active = peewee.BooleanField(default=True)
-    contributor = peewee.TextField(default="")
-    created = peewee.DoubleField(default=orm.clock)
-    modified = peewee.DoubleField(default=orm.clock)
 
     class Meta:
         """A slug has each version once."""
@@ -72,7 +78,7 @@ class Data(Work):
     KIND = "data"
     MOVES: ClassVar[Mapping[str, set[str]]] = {
         State.RE: {State.WT, State.OK, State.ER},  # OK: by an earlier result
-        State.WT: {State.PP, State.ER},
+        State.WT: {State.PP, State.PR, State.ER},  # PR: there is nothing to prepare
         State.PP: {State.PR, State.OK, State.ER},
         State.PR: {State.FO, State.OK, State.ER},
         State.FO: {State.OK, State.ER},
@@ -83,7 +89,7 @@ class Data(Work):
     CANCELLED = State.ER
     CLAIMABLE = frozenset({State.WT, State.PP, State.PR})
 
-    process = peewee.BigIntegerField(index=True)
+    process = peewee.BigIntegerField()
     type = peewee.CharField(100, index=True)
     slug = peewee.CharField(200, null=True, unique=True)
     name = peewee.CharField(100, default="")
@@ -92,6 +98,7 @@ class Data(Work):
     input = peewee.TextField(default="{}")
     output = peewee.TextField(default="{}")
     resources = peewee.TextField(default="{}")  # overrides of cores, memory, storage
+    run = peewee.TextField(default="{}")  # how its program ran: executor, seconds, memory, what was not enforced
     process_info = peewee.TextField(default="[]")
     process_warning = peewee.TextField(default="[]")
     process_error = peewee.TextField(default="[]")
@@ -110,9 +117,16 @@ class Data(Work):
     invalidated = peewee.BooleanField(default=False)  # its result is not used again
 
     class Meta:
-        """What the lists of one user are ordered by."""
+        """What lists are filtered and ordered by."""
 
-        indexes = ((("owner", "created"), False), (("owner", "state", "created"), False))
+        indexes = (
+            (("owner", "created"), False),
+            (("owner", "state", "created"), False),
+            (("owner", "type", "created"), False),
+            (("owner", "name"), False),
+            (("process", "owner"), False),
+            (("created",), False),
+        )
 
     def failed(self, error: Exception) -> None:
         """Enter ER with what may be told of ``error``, and announce it."""
@@ -133,12 +147,13 @@ class Data(Work):
     def end(self, state: State, *, reason: str = "", who: str | None = None, **columns: Any) -> None:
         """Enter OK or ER, and announce it in the same commit."""
         with orm.transaction():
-            self.move(state, reason=reason, who=who, finished=orm.clock(), **columns)
+            self.move(state, reason=reason, who=who, finished=orm.now(), **columns)
             facts = {"data": self.id, "type": self.type, "owner": self.owner, "rc": self.process_rc}
             facts |= {"reused_from": self.origin}
             errors = json.loads(self.process_error)
             word = "done" if state == State.OK else "failed"
-            announce(f"pacifica.flow.{word}", f"data/{self.id}", facts | {"errors": errors}, source=SOURCE)
+            announce(f"pacifica.flow.{word}", f"data/{self.id}", facts | {"errors": errors}, source=SOURCE,
+                     moment=self.finished)  # fmt: skip
 
 
 class Dependency(orm.Model):
@@ -181,18 +196,12 @@ class Annotation(orm.Model):
         indexes = ((("transaction", "key"), False),)
 
 
-class TriggerRow(orm.Model):
+class TriggerRow(Registered):
     """A registered trigger; ``enabled`` is the administrator's last word."""
 
     slug = peewee.CharField(100, unique=True)
     event = peewee.CharField(100)
-    document = peewee.TextField()
-    digest = peewee.CharField(64)
-    source = peewee.TextField(default="")
     enabled = peewee.BooleanField(default=True)
-    contributor = peewee.TextField(default="")
-    created = peewee.DoubleField(default=orm.clock)
-    modified = peewee.DoubleField(default=orm.clock)
 
     class Meta:
         """The word is PostgreSQL's own."""
@@ -219,14 +228,40 @@ class Firing(orm.Model):
         indexes = ((("trigger", "event"), True),)
 
 
+class Creation(orm.Model):
+    """What ``owner`` created under the Idempotency-Key ``key`` by a document of the SHA-256 ``digest``: ``made``."""
+
+    owner = peewee.TextField()
+    key = peewee.CharField(255)
+    digest = peewee.CharField(64)
+    made = peewee.TextField(default="[]")  # ids
+    created = peewee.DoubleField(default=orm.clock, index=True)
+
+    class Meta:
+        """A key is its owner's."""
+
+        indexes = ((("owner", "key"), True),)
+
+
 class FlowSystem(schema.System):
     """The version of flow's schema."""
 
 
+def _index_lists() -> None:
+    """Add the indexes by which lists stay quick; one of them takes another's place."""
+    Data._schema.create_indexes(safe=True)
+    orm.execute("DROP INDEX IF EXISTS data_process")
+
+
+def _add_run() -> None:
+    orm.execute("ALTER TABLE data ADD COLUMN run TEXT NOT NULL DEFAULT '{}'")
+
+
 SCHEMA = schema.Schema(
     system=FlowSystem,
-    models=[Process, Data, Dependency, Storage, DataFile, Annotation, TriggerRow, Firing],
-    version=(1, 0),
+    models=[Process, Data, Dependency, Storage, DataFile, Annotation, TriggerRow, Firing, Creation, DataTag, DataText],
+    version=(1, 2),
+    steps={(1, 0): _index_lists, (1, 1): _add_run},
     requires=(COMMON,),
 )
 
@@ -234,6 +269,18 @@ SCHEMA = schema.Schema(
 def order_of(version: Version) -> int:
     """Return a version as a number that sorts like it."""
     return (version.major * 1000 + version.minor) * 1000 + version.patch
+
+
+def registered(id: int) -> Process:
+    """Return the process ``id``; read again, and its definition with it, only when it was registered anew."""
+    modified = orm.rows("SELECT modified FROM process WHERE id = ?", id)
+    held = _registered.get(id)
+    if held is None or not modified or held.modified != modified[0][0]:
+        _registered[id] = held = Process.get_by_id(id)
+    return held
+
+
+_registered: dict[int, Process] = {}
 
 
 def newest(slug: str) -> Process:

@@ -1,44 +1,68 @@
 """The query language of lists: filters with lookups, ordering, paging, projection (docs/flow.md#lists)."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import Any
 
 import peewee
 
+from ..common import orm
 from ..common.errors import BadRequest
 
-ALWAYS = ("fields", "format", "limit", "offset", "ordering")
-MAX_ROWS = 1000
+ALWAYS = ("fields", "format", "limit", "offset", "ordering", "text")
 _NUMBER = ("exact", "in", "gt", "gte", "lt", "lte", "isnull")
 _TEXT = ("exact", "iexact", "contains", "icontains", "in", "startswith", "istartswith", "isnull")
 LOOKUPS: dict[str, tuple[str, ...]] = {
     "number": _NUMBER,
     "text": _TEXT,
-    "time": ("exact", "gt", "gte", "lt", "lte", "isnull", "date"),
+    "time": ("exact", "gt", "gte", "lt", "lte", "isnull", "date", "time"),
     "word": ("exact", "in"),
     "prefix": ("exact",),
+    "related": ("exact", "in", "isnull"),
+    "boolean": ("exact",),
 }
 
 
 class Field:
     """What a list can be filtered by: a column, and the kind that says which lookups it has."""
 
-    def __init__(self, column: Any, kind: str, name: str | None = None) -> None:
-        """Compare ``column``; a bare ``prefix`` matches the beginning, its ``exact`` the whole."""
-        self.column, self.kind, self.name = column, kind, name
+    def __init__(
+        self,
+        column: Any,
+        kind: str,
+        *,
+        match: Callable[[Any], Any] | None = None,
+        wrap: Callable[[Any, str], Any] = lambda condition, lookup: condition,
+    ) -> None:
+        """Compare ``column``; a bare ``prefix`` matches the beginning, its ``exact`` the whole.
+
+        ``match`` makes the condition itself: of the text of a prefix, of the list of words; ``wrap`` takes the
+        condition that was made, with the lookup, and gives the one to use.  Either may give what only its list knows.
+        """
+        self.column, self.kind, self.match, self.wrap = column, kind, match, wrap
 
 
-def select(
-    query: Any, parameters: Mapping[str, Any], fields: Mapping[str, Field], order: Mapping[str, Any], default: str
-) -> Any:
-    """Return ``query`` filtered, ordered and cut as ``parameters`` say; BadRequest names what is unknown."""
+def conditions(parameters: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Any]:
+    """Return what each filter among ``parameters`` asks for; BadRequest names what is unknown."""
+    found: list[Any] = []
     for name, value in parameters.items():
         if name not in ALWAYS:
-            query = query.where(_condition(name, value, fields))
-    columns = [_ordering(name, order) for name in str(parameters.get("ordering", default)).split(",") if name]
-    limit = _count(parameters, "limit", MAX_ROWS)
-    return query.order_by(*columns).limit(min(limit, MAX_ROWS)).offset(_count(parameters, "offset", 0))
+            made = _condition(name, value, fields)
+            found += made if isinstance(made, list) else [made]
+    return found
+
+
+def select(query: Any, parameters: Mapping[str, Any], order: Mapping[str, Any], default: str, most: int) -> Any:
+    """Return ``query`` ordered and cut as ``parameters`` say, to ``most`` rows at most."""
+    names = str(parameters.get("ordering") or default).split(",")
+    columns = [_ordering(name, order) for name in names if name]
+    limit, offset = page(parameters, most)
+    return query.order_by(*columns).limit(limit).offset(offset)
+
+
+def page(parameters: Mapping[str, Any], most: int) -> tuple[int, int]:
+    """Return limit and offset; ``most`` is what a list holds at most, and where nothing is said."""
+    return min(_count(parameters, "limit", most), most), _count(parameters, "offset", 0)
 
 
 def project(value: Any, wanted: str) -> Any:
@@ -68,9 +92,13 @@ def _condition(name: str, value: Any, fields: Mapping[str, Field]) -> Any:
         raise BadRequest(f"There is no filter {name!r:.80}. Allowed: {allowed}.", parameter=name)
     if lookup not in LOOKUPS[field.kind]:
         raise BadRequest(f"{base} has no lookup {lookup!r:.40}.", parameter=name, lookups=LOOKUPS[field.kind])
+    if "\0" in value:
+        raise BadRequest(f"The value of {base} holds a NUL character.", parameter=name)
     if field.kind == "prefix" and name == base:
-        return field.column.startswith(value)
-    return _COMPARE[lookup](field.column, value, _READ[field.kind])
+        return field.match(value) if field.match else _starts(field.column, value)
+    if field.kind == "word" and field.match:
+        return field.match(value.split(",") if lookup == "in" else [value])
+    return field.wrap(_COMPARE[lookup](field.column, value, _READ[field.kind]), lookup)
 
 
 def _ordering(name: str, order: Mapping[str, Any]) -> Any:
@@ -89,9 +117,12 @@ def _count(parameters: Mapping[str, Any], name: str, default: int) -> int:
 
 def _number(text: str) -> int:
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        raise BadRequest(f"{text!r:.40} is not a whole number.") from None
+        number = 1 << 63
+    if not -(1 << 63) <= number < 1 << 63:
+        raise BadRequest(f"{text!r:.40} is not a whole number that an id can have.")
+    return number
 
 
 def _time(text: str) -> float:
@@ -107,6 +138,16 @@ def _day(column: Any, text: str, _: Callable[[str], Any]) -> Any:
     return (column >= begin) & (column < begin + 86400)
 
 
+def _second(column: Any, text: str, _: Callable[[str], Any]) -> Any:
+    try:
+        moment = time.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f"{text!r:.40} is not a time of day as 07:37:08.") from None
+    whole = peewee.fn.FLOOR(column) if orm.is_postgres() else column  # PostgreSQL's cast rounds
+    seconds = whole.cast("BIGINT")
+    return seconds - (seconds / 86400) * 86400 == moment.hour * 3600 + moment.minute * 60 + moment.second
+
+
 def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise BadRequest(f"{text!r:.40} is not true or false.")
@@ -115,25 +156,41 @@ def _boolean(text: str) -> bool:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "number": _number,
+    "related": _number,
     "text": str,
     "time": _time,
     "word": str,
     "prefix": str,
     "boolean": _boolean,
 }
-LOOKUPS["boolean"] = ("exact",)
+
+
+def _contains(column: Any, text: Any) -> Any:
+    """Compare letter by letter: LIKE does not tell cases apart on SQLite, and knows wildcards."""
+    return (peewee.fn.STRPOS if orm.is_postgres() else peewee.fn.INSTR)(column, text) > 0
+
+
+def _starts(column: Any, text: Any) -> Any:
+    return peewee.fn.SUBSTR(column, 1, peewee.fn.LENGTH(text)) == text
+
+
+def _lower(text: Any) -> Any:
+    return peewee.fn.LOWER(text)
+
+
 _COMPARE: dict[str, Callable[[Any, str, Callable[[str], Any]], Any]] = {
     "exact": lambda column, value, read: column == read(value),
-    "iexact": lambda column, value, read: peewee.fn.LOWER(column) == value.lower(),
-    "contains": lambda column, value, read: column.contains(value),
-    "icontains": lambda column, value, read: peewee.fn.LOWER(column).contains(value.lower()),
+    "iexact": lambda column, value, read: _lower(column) == _lower(value),
+    "contains": lambda column, value, read: _contains(column, value),
+    "icontains": lambda column, value, read: _contains(_lower(column), _lower(value)),
     "in": lambda column, value, read: column.in_([read(one) for one in value.split(",")]),
-    "startswith": lambda column, value, read: column.startswith(value),
-    "istartswith": lambda column, value, read: peewee.fn.LOWER(column).startswith(value.lower()),
+    "startswith": lambda column, value, read: _starts(column, value),
+    "istartswith": lambda column, value, read: _starts(_lower(column), _lower(value)),
     "gt": lambda column, value, read: column > read(value),
     "gte": lambda column, value, read: column >= read(value),
     "lt": lambda column, value, read: column < read(value),
     "lte": lambda column, value, read: column <= read(value),
     "isnull": lambda column, value, read: column.is_null(_boolean(value)),
     "date": _day,
+    "time": _second,
 }

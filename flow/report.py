@@ -127,7 +127,7 @@ class Report:
         self.exported += [name for name in names if name not in self.exported]
 
     def _run(self, data: dict[str, Any]) -> None:
-        self.spawned.append(data)
+        self.spawned.append({**data, "exported": frozenset(self.exported)})
         self.changed.add("spawned")
 
     def _annotate(self, data: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The HTTP face of flow: processes and data objects, in the original's routes (docs/flow.md)."""
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,62 +9,22 @@ import cherrypy
 
 from ..common import rest
 from ..common.auth import public
-from ..common.errors import BadRequest, Conflict, Forbidden, MethodNotAllowed, NotFound
+from ..common.errors import BadRequest, Conflict, MethodNotAllowed, NotFound
+from ..common.idempotency import parse
 from ..common.streams import json_body
 from ..common.volume import Volume
-from . import annotating, creation, dispatch, graph, reuse, shown
+from . import bulk, crate, creation, dispatch, graph, lists, logs, reuse, shown, stream
 from .automation import RestTrigger
 from .config import Settings
-from .given import document, free_slug, options, tags, text
-from .keeping import withdraw
+from .given import document, free_slug, options, overrides, tags, text
+from .once import once
 from .orm import Data, DataFile, Dependency, Process, Storage, newest
-from .query import Field, project, select
-from .running import live_log, log_path
+from .query import project
+from .removal import remove
+from .restart import restart
 
 MAX_JSON = 8 << 20
-
-DATA_FIELDS = {
-    "id": Field(Data.id, "number"),
-    "name": Field(Data.name, "text"),
-    "slug": Field(Data.slug, "word"),
-    "created": Field(Data.created, "time"),
-    "modified": Field(Data.updated, "time"),
-    "started": Field(Data.started, "time"),
-    "finished": Field(Data.finished, "time"),
-    "contributor": Field(Data.owner, "word"),
-    "status": Field(Data.state, "word"),
-    "type": Field(Data.type, "prefix"),
-    "type__exact": Field(Data.type, "text"),
-    "process": Field(Data.process, "number"),
-    "process__slug": Field(Process.slug, "text"),
-    "process__name": Field(Process.name, "text"),
-}
-DATA_ORDER = {
-    "id": Data.id,
-    "created": Data.created,
-    "modified": Data.updated,
-    "started": Data.started,
-    "finished": Data.finished,
-    "name": Data.name,
-    "contributor": Data.owner,
-    "process__name": Process.name,
-    "process__type": Process.type,
-}
-PROCESS_FIELDS = {
-    "id": Field(Process.id, "number"),
-    "name": Field(Process.name, "text"),
-    "slug": Field(Process.slug, "word"),
-    "version": Field(Process.version, "text"),
-    "created": Field(Process.created, "time"),
-    "modified": Field(Process.modified, "time"),
-    "contributor": Field(Process.contributor, "word"),
-    "type": Field(Process.type, "prefix"),
-    "category": Field(Process.category, "prefix"),
-    "is_active": Field(Process.is_active, "boolean"),
-    "scheduling_class": Field(Process.scheduling_class, "word"),
-}
-PROCESS_ORDER = {"id": Process.id, "created": Process.created, "modified": Process.modified, "name": Process.name}
-PROCESS_ORDER["version"] = Process.order
+MAX_BULK_JSON = 64 << 20
 
 
 class Root:
@@ -86,16 +47,19 @@ class Api:
     exposed = True
 
     def __init__(self, settings: Settings, volume: Volume) -> None:
-        self.process = RestProcess()
+        self.process = RestProcess(settings)
         self.data = RestData(settings, volume)
         self.storage = RestStorage()
-        self.trigger = RestTrigger()
+        self.trigger = RestTrigger(settings)
 
 
 class RestProcess:
     """``/api/process`` and ``/api/process/<id>``: what is registered; registering is done at the command line."""
 
     exposed = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
 
     def GET(self, id: str = "", **parameters: Any) -> Any:
         """Answer the list, or one process."""
@@ -104,7 +68,7 @@ class RestProcess:
             if held is None:
                 raise NotFound("There is no such process.", id=id)
             return project(shown.process(held), str(parameters.get("fields", "")))
-        rows = select(Process.select(), parameters, PROCESS_FIELDS, PROCESS_ORDER, "id")
+        rows = lists.processes(parameters, self.settings.flow.list_rows)
         return [project(shown.process(row), str(parameters.get("fields", ""))) for row in rows]
 
 
@@ -115,16 +79,20 @@ class RestData:
 
     def __init__(self, settings: Settings, volume: Volume) -> None:
         self.settings, self.volume = settings, volume
+        self.places = stream.Places(settings.flow.max_streams)
         self._asked: dict[str, Callable[[Data, dict[str, Any]], Any]] = {
             "parents": lambda data, _: _shown(_linked(data, Dependency.parent, Dependency.child)),
             "children": lambda data, _: _shown(_linked(data, Dependency.child, Dependency.parent)),
-            "stdout": self._stdout,
+            "stdout": lambda data, parameters: self._log("stdout", data, parameters),
+            "jsonout": lambda data, parameters: self._log("jsonout", data, parameters),
             "files": _files,
             "reuse": lambda data, _: reuse.explain(data),
             "graph": _graph,
+            "crate": _crate,
+            "events": lambda data, _: self._streamed(stream.OfOne(data.id, _last_event())),
         }
         self._done: dict[str, Callable[[Data, Any], Any]] = {
-            "restart": _restart,
+            "restart": self._restart,
             "cancel": _cancel,
             "invalidate": _invalidate,
         }
@@ -132,12 +100,13 @@ class RestData:
     def GET(self, id: str = "", part: str = "", **parameters: Any) -> Any:
         """Answer the list of the caller's objects, one of them, or a part of one."""
         wanted = str(parameters.get("fields", ""))
+        if id == "events" and not part:
+            principal = rest.principal()
+            return self._streamed(stream.OfOwner(None if principal.administrator else principal.name, _last_event()))
         if not id:
-            mine = Data.select().join(Process, on=(Data.process == Process.id))
-            if not rest.principal().administrator:
-                mine = mine.where(Data.owner == rest.principal().name)
-            rows = select(mine, parameters, DATA_FIELDS, DATA_ORDER, "-created")
-            return [project(one, wanted) for one in _shown(list(rows))]
+            owner = None if rest.principal().administrator else rest.principal().name
+            rows = lists.data(parameters, owner, self.settings.flow.list_rows)
+            return [project(one, wanted) for one in _shown(rows)]
         data = _mine(id)
         if not part:
             return project(_shown([data])[0], wanted)
@@ -149,18 +118,34 @@ class RestData:
         """Create an object (201), ``/get_or_create`` one, or restart, cancel or invalidate ``/<id>``."""
         if id == "get_or_create" and not part:
             return self._get_or_create()
+        if id == "bulk" and not part:
+            return self._create_many()
         if id:
             if part not in self._done:
                 raise MethodNotAllowed(f"Allowed here: {', '.join(self._done)}")
-            return self._done[part](_mine(id), self._body() if part in ("cancel", "invalidate") else {})
+            return self._done[part](_mine(id), self._body(optional=part == "restart"))
         given = document(self._body())
         return self._create(given)
 
     def _create(self, given: dict[str, Any]) -> dict[str, Any]:
-        process = creation.process_of(given.get("process"), newest)
-        data = creation.create(process, given.get("input", {}), rest.principal(), **options(given))
-        cherrypy.response.status = 201
-        return _shown([data])[0]
+        def create() -> list[int]:
+            process = creation.process_of(given.get("process"), newest)
+            made.append(creation.create(process, given.get("input", {}), rest.principal(), **options(given)))
+            return [made[0].id]
+
+        made: list[Data] = []
+        ids, fresh = once(rest.principal().name, _key(), given, create)
+        cherrypy.response.status = 201 if fresh else 200
+        return _shown(made or [_mine(str(ids[0]))])[0]
+
+    def _create_many(self) -> dict[str, Any]:
+        """Create a list of objects, all or none; answer their ids in its order."""
+        given, principal = json_body(MAX_BULK_JSON, self.settings.server, types=None), rest.principal()
+        if not isinstance(given, list):
+            raise BadRequest("The document must be a list of objects to create.")
+        ids, fresh = once(principal.name, _key(), given, lambda: bulk.create(given, principal))
+        cherrypy.response.status = 201 if fresh else 200
+        return {"ids": ids}
 
     def _get_or_create(self) -> dict[str, Any]:
         """Answer 200 with the newest object that has this result or will have it, else create one."""
@@ -188,36 +173,37 @@ class RestData:
 
     def DELETE(self, id: str) -> Any:
         """Delete an object that has ended, its files with it; children that wait for it will fail."""
-        data = _mine(id)
-        if data.state not in Data.FINAL:
-            raise Conflict("Only an object that has ended can be deleted; cancel it first.", status=data.state)
-        withdraw(data)
-        annotating.withdraw(data)
-        children = [row.child for row in Dependency.select().where(Dependency.parent == data.id)]
-        Dependency.update(parent=None).where(Dependency.parent == data.id).execute()
-        Dependency.delete().where(Dependency.child == data.id).execute()
-        Data.delete().where(Data.id == data.id).execute()
-        for log in {data.id, data.origin or data.id}:
-            if not Data.select().where((Data.id == log) | (Data.origin == log)).exists():
-                log_path(self.volume, log).unlink(missing_ok=True)
-        for child in children:
-            dispatch.settle(child)
+        remove(_mine(id), self.volume)
         cherrypy.response.status = 204
 
-    def _stdout(self, data: Data, parameters: dict[str, Any]) -> bytes:
-        """Answer what the program has printed from ``offset`` on, at most 1 MiB; it grows while the run goes on."""
+    def _streamed(self, log: stream.Log) -> Any:
+        """Answer what comes in ``log`` as it comes; 204, which ends a client's asking, when nothing more will."""
+        if log.is_over():
+            cherrypy.response.status = 204
+            return None
+        cherrypy.response.headers["Content-Type"] = "text/event-stream;charset=utf-8"
+        cherrypy.response.headers["X-Accel-Buffering"] = "no"  # nginx
+        return stream.Stream(log, self.places)
+
+    def _log(self, part: str, data: Data, parameters: dict[str, Any]) -> bytes:
+        """Answer what a log of the run holds from ``offset`` on, at most 1 MiB; it grows while the run goes on."""
         offset = _number(str(parameters.get("offset", "0")))
-        kept = log_path(self.volume, data.origin or data.id)
-        path = kept if data.state in Data.FINAL else live_log(self.volume, data)
+        path = logs.current(self.volume, data, part)
         cherrypy.response.headers["Content-Type"] = "text/plain;charset=utf-8"
         try:
             with path.open("rb") as file:
-                file.seek(offset)
-                return file.read(1 << 20)
+                return b"" if offset > os.fstat(file.fileno()).st_size else os.pread(file.fileno(), 1 << 20, offset)
         except FileNotFoundError:
             return b""
 
-    def _body(self) -> dict[str, Any]:
+    def _restart(self, data: Data, given: dict[str, Any]) -> dict[str, Any]:
+        principal = rest.principal()
+        return {"restarted": restart(data, principal.name, self.volume, overrides(given))}
+
+    def _body(self, *, optional: bool = False) -> dict[str, Any]:
+        """Return the request's object; where it is ``optional``, nothing stands for an empty one."""
+        if optional and cherrypy.request.headers.get("Content-Length", "0") == "0":
+            return {}
         given = json_body(MAX_JSON, self.settings.server, types=None)
         if not isinstance(given, dict):
             raise BadRequest("The document must be an object.")
@@ -235,6 +221,19 @@ class RestStorage:
         if held is None or not rest.principal().owns(held.owner):
             raise NotFound("There is no such document.", id=id)
         return {"id": held.id, "contributor": held.owner, "json": json.loads(held.json)}
+
+
+def _last_event() -> int | None:
+    """Return the place that a client has come to in an earlier stream."""
+    text = cherrypy.request.headers.get("Last-Event-ID", "")
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise BadRequest("Last-Event-ID must be the id of an event.")
+    return int(text) if text else None
+
+
+def _key() -> str | None:
+    """Return the Idempotency-Key of this request."""
+    return parse(cherrypy.request.headers.get("Idempotency-Key"))
 
 
 def _mine(id: str) -> Data:
@@ -271,11 +270,10 @@ def _graph(data: Data, parameters: dict[str, Any]) -> Any:
     return (graph.svg if wanted == "svg" else graph.dot)(found).encode()
 
 
-def _restart(data: Data, _: Any) -> dict[str, Any]:
-    principal = rest.principal()
-    if not (principal.administrator or principal.owns(data.owner)):
-        raise Forbidden
-    return {"restarted": dispatch.restart(data, principal.name)}
+def _crate(data: Data, _: dict[str, Any]) -> bytes:
+    cherrypy.response.headers["Content-Type"] = "application/ld+json"
+    cherrypy.response.headers["Content-Disposition"] = 'attachment; filename="ro-crate-metadata.json"'
+    return json.dumps(crate.crate(data, rest.principal()), indent=1).encode()
 
 
 def _cancel(data: Data, given: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..common import ledger, orm
+from ..common.batch import batches
 from ..common.errors import IllegalMove
 from . import fingerprint
 from .config import settings
@@ -43,6 +44,11 @@ def answered(data: Data) -> bool:
     twin = Data.select().where(running & Data.cancel.is_null() & (Data.id != data.id)).order_by(Data.id).first()
     data.progress(**columns, twin=twin.id if twin else None)
     return twin is not None
+
+
+def allowed(process: Process, wanted: bool) -> bool:
+    """Tell whether a run of ``process`` that ``wanted`` it may be answered by an earlier one."""
+    return wanted and process.persistence in ALLOWED and settings().flow.reuse
 
 
 def identify(data: Data) -> tuple[str | None, dict[str, str]] | None:
@@ -94,7 +100,7 @@ def invalidate(data: Data, *, graph: bool = False) -> list[int]:
         if graph:
             links = (Dependency.parent == here.id) & (Dependency.kind == "io")
             todo += [row.child for row in Dependency.select(Dependency.child).where(links)]
-    for batch in ledger.batches(found, 500):
+    for batch in batches(found, 500):
         Data.update(invalidated=True).where(Data.id.in_(batch)).execute()
     return list(found)
 

@@ -1,70 +1,79 @@
 """A worker's part: one claimed data object from WT to its end."""
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..common import orm
 from ..common.errors import BadRequest, Cancelled, IllegalMove
 from ..common.volume import Volume
-from . import creation, dispatch, fingerprint, reuse
+from . import creation, dispatch, fingerprint, logs, reuse
 from .annotating import annotate
 from .channel import Call
 from .config import Settings
-from .definition import Definition
-from .executor import MIB, Executor, Limits, Outcome, Program, Workplace
-from .filters import filters
+from .executor import MIB, Executor, Limits, Outcome, Program, Workplace, user_id
+from .expansion import expand, spawn
 from .hydrate import context
 from .inputs import lay_out
 from .keeping import ArchiveShelf
 from .messages import Commands
-from .orm import Data, Process, State, Storage, newest
+from .orm import Data, Process, State, Storage, registered
 from .preamble import STARTED
 from .register import LIBRARY
 from .report import Report
+from .resources import effective
 from .shelf import Collector
-from .template import Engine
-from .workflow import read_steps, step_input
-from .world import SqlWorld
+from .world import SqlWorld, engine
 
 TELL_SECONDS = 0.5  # a run's account is written no more often while it goes on
 ASK_SECONDS = 0.5  # a cancellation is asked for no more often
+GRACE_SECONDS = 10.0  # in which who has ended a run clears up behind it
 
 
-def run(data: Data, executor: Executor, volume: Volume, settings: Settings) -> None:
+def run(data: Data, executor: Executor, volume: Volume, settings: Settings) -> bool:
     """Run ``data`` under its lease; it ends in OK or ER, or, as a workflow, follows its steps in FO.
 
+    Tells whether all that follows from its end was done with it, so that nobody need call ``dispatch.settle``.
     Raises what may be tried again (ExecutorFailed, NoSpace), and Cancelled.
     """
-    process = Process.get_by_id(data.process)
+    process = registered(data.process)
     definition = process.definition
-    if data.state == State.WT:
-        data.move(State.PP, started=orm.clock())
     if definition.language == "workflow":
-        _expand(data, definition)
-        return
+        expand(data, definition)
+        return False
     reuse.confirm(data, process)
-    place = Workplace.make(_home(volume, data))
+    place = Workplace.make(logs.home(volume, data), user_id(settings.flow.program_user))
     shelf = ArchiveShelf(volume)
     try:
-        _Run(data, definition, place, shelf, executor, volume, settings).through()
+        return _Run(data, process, place, shelf, executor, volume, settings).through()
     finally:
         shelf.discard()
-        _keep_logs(volume, data, place)
+        if data.state != State.OK:  # else it was kept before the end was told
+            logs.keep(volume, data, place)
         place.remove()
 
 
-def log_path(volume: Volume, data_id: int) -> Path:
-    """Return where the standard output of an object lies once its run is over."""
-    return volume.root / "flow" / f"{data_id % 256:02x}" / f"{data_id}.txt"
+def clear(volume: Volume) -> int:
+    """Remove what workers that died have left of runs that are over, or are another attempt's by now."""
+    cleared = 0
+    for path in _leftovers(volume):
+        id, _, attempt = path.name.partition(".")
+        row = Data.get_or_none(Data.id == int(id))
+        ended = row is None or (row.state in Data.FINAL and row.updated < orm.clock() - GRACE_SECONDS)
+        if ended or row.attempt > int(attempt):
+            Workplace(path, 0, 0).remove()
+            cleared += 1
+    return cleared
 
 
-def live_log(volume: Volume, data: Data) -> Path:
-    """Return where the standard output of the attempt at work grows."""
-    return _home(volume, data) / "stdout.txt"
+def _leftovers(volume: Volume) -> list[Path]:
+    try:
+        found = list((volume.work / "flow").iterdir())
+    except FileNotFoundError:  # no program has run yet
+        return []
+    return [path for path in found if all(part.isdecimal() for part in path.name.split("."))]
 
 
 class _Run:
@@ -73,34 +82,45 @@ class _Run:
     def __init__(
         self,
         data: Data,
-        definition: Definition,
+        process: Process,
         place: Workplace,
         shelf: ArchiveShelf,
         executor: Executor,
         volume: Volume,
         settings: Settings,
     ) -> None:
-        self.data, self.definition, self.place, self.shelf = data, definition, place, shelf
+        self.data, self.process, self.place, self.shelf = data, process, place, shelf
+        self.definition = definition = process.definition
         self.executor, self.volume, self.settings = executor, volume, settings
         self.values = json.loads(data.input)
-        self.resources = definition.effective_resources(json.loads(data.resources))
+        self.resources = effective(definition, json.loads(data.resources))
         self.report = Report(definition.output, self._store)
-        self._told = self._asked = 0.0
+        self._told = self._asked = time.monotonic()
         self._stop = False
 
-    def through(self) -> None:
-        """Prepare, run, and close the account."""
+    def through(self) -> bool:
+        """Prepare, run, and close the account; tell whether what follows from the end was done with it."""
+        self._rename()
         program = self._program()
         if program is None:
-            return
-        if self.data.state == State.PP:
-            self.data.move(State.PR)
+            return False
+        if self.data.state != State.PR:
+            self.data.move(State.PR, **({} if self.data.state == State.PP else {"started": orm.now()}))
         commands = Commands(self.executor.view(program), Collector(self.executor.view(program), self.shelf))
-        outcome = self.executor.run(program, lambda call: self._heard(commands, call), self._cancelled)
+        with self.place.messages.open("ab") as file:
+            self.journal = logs.Journal(file, self.settings.flow.max_log_bytes)
+            outcome = self.executor.run(program, lambda call: self._heard(commands, call), self._cancelled)
         if outcome.ended == "cancelled":
             self.data.heed()
             raise Cancelled(f"Cancelled by {self.data.refresh().cancel}.")
-        self._close(outcome)
+        return self._close(outcome)
+
+    def _rename(self) -> None:
+        """Render the name once more, now that the inputs are there."""
+        if not self.data.named_by_user and self.definition.data_name and self.definition.engine is not None:
+            name = creation.rendered_name(self.data, self.process)
+            if name != self.data.name:
+                self.data.progress(name=name)
 
     def _program(self) -> Program | None:
         """Render the program and lay out its inputs; None when that ended the run."""
@@ -116,10 +136,12 @@ class _Run:
                 self.resources,
             )
             try:
-                text = Engine(filters(world)).program(text, names)
+                text = engine(world).program(text, names)
             except BadRequest as error:
-                self.data.end_badly(error.message, process_rc=1)
+                self.data.end_badly(error.message, process_rc=1, started=orm.now())
                 return None
+        if self.data.state == State.WT and (world.archived or world.transactions):
+            self.data.move(State.PP, started=orm.now())  # they may have to be copied, which takes its time
         flow = self.settings.flow
         interactive = self.definition.scheduling_class == "interactive"
         return Program(
@@ -127,7 +149,12 @@ class _Run:
             workplace=self.place,
             inputs=lay_out(world, self.volume, self.place.path / "copies"),
             tools=tuple(tools for tools in _tools(flow.process_dirs) if tools.is_dir()),
-            environment={"DATA_ID": str(self.data.id), "UPLOAD_DIR": f"{world.input_root}/archive"},
+            environment={
+                "RESOLWE_HOST_URL": flow.host_url,
+                **dict(one.split("=", 1) for one in flow.environment),
+                "DATA_ID": str(self.data.id),
+                "UPLOAD_DIR": f"{world.input_root}/archive",
+            },
             limits=Limits(
                 memory_bytes=self.resources["memory"] * MIB,
                 cpu_seconds=int(flow.interactive_cpu_seconds * 1.2) if interactive else None,
@@ -145,9 +172,9 @@ class _Run:
         if call.name == STARTED:
             return
         for message in commands.messages(call):
+            self.journal.add(message)
             self.report.apply(message)
-        if self.report.spawned or time.monotonic() - self._told > TELL_SECONDS:
-            self._spawn()
+        if time.monotonic() - self._told > TELL_SECONDS:
             self._tell()
 
     def _tell(self) -> None:
@@ -157,34 +184,52 @@ class _Run:
             self.data.progress(**_account(self.report))
 
     def _spawn(self) -> None:
-        """Start what the program asked for by ``re-run``; a refusal is an error of this run."""
-        for wanted in self.report.spawned:
-            try:
-                process = newest(wanted["process"])
-                given = wanted["input"] if isinstance(wanted["input"], dict) else {}
-                creation.create(process, given, creation.Owner(self.data.owner), started_by=self.data.id)
-                self.data.reuse_key = None  # a copy of the result would not start it
-            except BadRequest as error:
-                self.report.fail(error.message)
-        self.report.spawned.clear()
+        """Start what the program asked for by ``re-run``, now that its files are archived and its end is certain.
 
-    def _close(self, outcome: Outcome) -> None:
+        Once, therefore, however many attempts there were.  A refusal is an error of this run.
+        """
+        if self.report.spawned:
+            self.data.fence()
+            for text in spawn(self.data, self.report.spawned, self.shelf.ids()):
+                self.report.fail(text)
+            self.data.reuse_key = None  # a copy of the result would not start it
+
+    def _ran(self, outcome: Outcome) -> dict[str, Any]:
+        """Return the account of the run itself, for people."""
+        return {
+            "executor": self.executor.name,
+            "ended": outcome.ended,
+            "seconds": round(outcome.seconds, 3),
+            "cpu_seconds": round(outcome.cpu_seconds, 3),
+            "memory_bytes": outcome.memory_bytes,
+            "resources": self.resources,
+            "refused": self.report.refused,
+            "stdout_dropped": outcome.stdout_dropped,
+            "not_enforced": list(outcome.not_enforced),
+        }
+
+    def _close(self, outcome: Outcome) -> bool:
         if outcome.reason:
             self.report.fail(outcome.reason)
         owner = creation.Owner(self.data.owner)
-        self.report.finish(outcome.returncode, self.values, self.definition.input, creation.references(owner))
-        size = self.shelf.archive(self.data) + outcome.stdout_bytes
-        state = State.OK if self.report.status == "OK" else State.ER
+        size = self.shelf.archive(self.data) + outcome.stdout_bytes + self.journal.size
+        if outcome.returncode == 0 and not self.report.failed:
+            logs.keep(self.volume, self.data, self.place)  # before the end is told
         with orm.transaction():
+            self._spawn()
+            self.report.finish(outcome.returncode, self.values, self.definition.input, creation.references(owner))
+            state = State.OK if self.report.status == "OK" else State.ER
             if state == State.OK and self.report.annotations:
                 self.data.reuse_key = None  # a copy of the result would not say it
                 for text in annotate(self.data, self.definition.input, self.report.annotations):
                     self.report.warn(text)
             columns = _account(self.report) | {"size": size, "reuse_key": self.data.reuse_key}
+            columns["run"] = json.dumps(self._ran(outcome))
             if state == State.OK:
                 output, digests = self.report.output, self.shelf.digests()
                 columns["content"] = fingerprint.content(output, self.definition.output, digests)
             self.data.end(state, reason="; ".join(self.report.error)[:200], **columns)
+            return dispatch.lead_on(self.data)
 
     def _cancelled(self) -> bool:
         """Tell, asking the database twice a second, whether to stop: somebody wants it, or another has this object."""
@@ -207,35 +252,6 @@ def _tools(folders: Iterable[str]) -> Iterator[Path]:
         yield folder / "tools"
 
 
-def _expand(data: Data, definition: Definition) -> None:
-    """Create every step of a workflow in one transaction, and let it follow them."""
-    values = json.loads(data.input)
-    evaluate: Callable[..., Any] | None = None
-    if definition.engine is not None:
-        evaluate = Engine(filters(SqlWorld())).value
-    owner = creation.Owner(data.owner)
-    try:
-        with orm.transaction():
-            ids: dict[str, int] = {}
-            for step in read_steps(definition.program):
-                given = step_input(step, values, ids, evaluate)
-                child = creation.create(_step_process(step.id, step.run), given, owner, started_by=data.id)
-                ids[step.id] = child.id
-            if data.state == State.PP:
-                data.move(State.PR)
-            data.move(State.FO, output=json.dumps({"steps": list(ids.values())}), lease_until=None, leased_by=None)
-        dispatch.follow(data)  # whose steps may all have been answered by earlier results
-    except BadRequest as error:
-        data.end_badly(error.message)
-
-
-def _step_process(step: str, slug: str) -> Process:
-    process: Process | None = Process.select().where((Process.slug == slug) & Process.is_active).first()
-    if process is None:
-        raise BadRequest(f'Error in process script: Incorrect definition of step "{step}", invalid process "{slug}".')
-    return newest(slug)
-
-
 def _account(report: Report) -> dict[str, Any]:
     return {
         "output": json.dumps(report.output),
@@ -245,13 +261,3 @@ def _account(report: Report) -> dict[str, Any]:
         "process_rc": report.rc,
         "process_progress": report.progress,
     }
-
-
-def _home(volume: Volume, data: Data) -> Path:
-    return volume.work / "flow" / f"{data.id}.{data.attempt}"
-
-
-def _keep_logs(volume: Volume, data: Data, place: Workplace) -> None:
-    target = log_path(volume, data.id)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(place.stdout, target)

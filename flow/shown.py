@@ -57,6 +57,7 @@ def data(row: Data, held: Process) -> dict[str, Any]:
         "process_info": json.loads(row.process_info),
         "process_warning": json.loads(row.process_warning),
         "process_error": json.loads(row.process_error),
+        "run": json.loads(row.run),
         "size": row.size,
         "checksum": row.checksum,
         "reused_from": row.origin,

@@ -4,13 +4,15 @@ from functools import cache
 
 from ..common import worker
 from ..common.subscriber import Subscriber
+from ..common.timekeeper import timekeeper
 from ..common.volume import Volume, open_volume
-from . import dispatch, firing
+from . import dispatch, firing, once
 from .choice import choose
 from .config import settings
 from .executor import Executor
+from .local import LocalExecutor, open_way
 from .orm import Data, State
-from .running import run
+from .running import clear, run
 
 app = worker.make_app("flow", settings)
 
@@ -18,17 +20,22 @@ app = worker.make_app("flow", settings)
 @app.task(name=dispatch.RUN)
 def run_data(data_id: int, attempt: int) -> None:
     """Run data object ``data_id``, as long as it was claimed ``attempt`` times, and follow its end."""
+    followed = False
     try:
         with worker.working(Data, data_id, attempt, settings().worker) as data:
-            run(data, executor(), volume(), settings())
+            followed = run(data, executor(), volume(), settings())
     finally:
-        dispatch.settle(data_id)
+        if not followed:
+            dispatch.settle(data_id)
 
 
 @cache
 def executor() -> Executor:
     """The executor of the configuration in force."""
-    return choose(settings().flow.executor)
+    chosen = choose(settings().flow.executor)
+    if isinstance(chosen, LocalExecutor):
+        open_way([volume().root, volume().work])
+    return chosen
 
 
 def volume() -> Volume:
@@ -36,6 +43,7 @@ def volume() -> Volume:
     return open_volume(settings().archive)
 
 
+app.duties += [timekeeper(Data, [State.RE, State.WT, State.PP, State.PR], settings)]
 app.duties += [worker.ringer(Data, dispatch.QUEUE, dispatch.RUN, [State.WT, State.PP, State.PR]), dispatch.sweep]
-app.duties += [firing.catch_up]
+app.duties += [firing.catch_up, once.forget, lambda: clear(volume())]
 app.listeners += [lambda settings: Subscriber("flow", settings, firing.keys, firing.receive)]

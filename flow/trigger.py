@@ -12,10 +12,10 @@ from functools import cache
 from typing import Any
 
 from ..common.errors import BadRequest
-from .definition import validate
 from .document import Document, Refused
 from .filters import filters
 from .hydrate import Lazy
+from .shape import validate
 from .template import BadTemplate, Engine
 from .workflow import evaluated
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ..common import orm
+from ..common.commands import Subparsers
 from ..common.errors import NotFound
 from . import firing
 from .orm import Firing, TriggerRow
 from .trigger import restore
 
 
-def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def extend(commands: Subparsers) -> None:
     """Add ``trigger`` with list, show, enable, disable, try."""
     parts = commands.add_parser("trigger", help="list, switch and try triggers").add_subparsers(
         required=True, metavar="WHAT"
@@ -92,6 +93,9 @@ def _try(arguments: argparse.Namespace) -> int:
     """Print the inputs and return 0; 1 where the trigger would do nothing."""
     trigger = restore(json.loads(find(arguments.slug).document))
     event = firing.read(arguments.event.read_bytes())
+    if not firing.trusted(event):
+        sys.stdout.write(f"the source {event.source!r} is not trusted ([flow] trusted_sources)\n")
+        return 1
     if not firing.fits(trigger, event):
         sys.stdout.write("does not fit\n")
         return 1

@@ -3,8 +3,11 @@
 import json
 from typing import Any
 
+from .config import settings
+from .filters import filters
 from .hydrate import Record
 from .orm import Data, Process, Storage
+from .template import Engine
 
 ARCHIVED = "archive:"  # a ``file_temp`` that names an archived file by its id
 TRANSACTION = "transaction:"  # a ``dir`` that names the files of a transaction by its id
@@ -16,9 +19,9 @@ class SqlWorld:
     ``needed`` are the (data id, stored name), ``archived`` the file ids and ``transactions`` the ids asked for.
     """
 
-    def __init__(self, input_root: str = "/inputs", host_url: str = "localhost") -> None:
+    def __init__(self, input_root: str = "/inputs") -> None:
         """Paths lie below ``input_root``, as the program sees it."""
-        self.host_url = host_url
+        self.host_url = settings().flow.host_url
         self.input_root = input_root
         self.needed: set[tuple[int, str]] = set()
         self.archived: set[int] = set()
@@ -56,6 +59,11 @@ class SqlWorld:
         transaction = transaction_id(name)
         self.transactions.add(transaction)
         return f"{self.input_root}/{transaction_name(transaction)}"
+
+
+def engine(world: SqlWorld) -> Engine:
+    """Return the template engine with the filters of flow and of the site's modules."""
+    return Engine(filters(world, settings().flow.filter_modules))
 
 
 def archived_id(file_temp: str) -> int:

@@ -36,6 +36,7 @@ def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     retry.add_argument("--move", action="store_true", help="it is a job of POST /move; --path is then its JSON list")
     retry.add_argument("--path", type=Path, help="the bundle, where the spool no longer has it; the file is copied")
     retry.add_argument("--username", default=getpass.getuser(), help="who asks, for the event log (%(default)s)")
+    _add_failed(retry)
     retry.set_defaults(command=_retry)
 
     dbsync = commands.choices["dbsync"]
@@ -85,6 +86,8 @@ def _add_actions(job: Parser) -> None:
         action = actions.add_parser(name, help=text)
         action.add_argument("jobs", type=int, nargs="+", metavar="JOB_ID")
         action.set_defaults(command=command)
+        if name == "retry":
+            _add_failed(action)
 
 
 def _job(arguments: argparse.Namespace) -> int:
@@ -118,7 +121,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _queue(arguments: argparse.Namespace) -> int:
     for job in map(find, arguments.jobs):
-        ring_for(job, volume(), getpass.getuser())
+        ring_for(job, volume(), getpass.getuser(), arguments.failed)
         sys.stdout.write(f"job {job.id}: {job.state}\n")
     return 0
 
@@ -134,7 +137,7 @@ def _retry(arguments: argparse.Namespace) -> int:
     job = find(arguments.job_id)
     if arguments.move and job.kind != Kind.MOVE:
         raise BadRequest(f"job {job.id} is no move: its files came in a bundle.")
-    take_back(job, volume(), arguments.username, arguments.path)
+    take_back(job, volume(), arguments.username, arguments.path, arguments.failed)
     ingest(job.id, job.attempt)
     shown = state_object(job.id)
     _print(shown)
@@ -164,6 +167,11 @@ def _size(count: int) -> str:
 def _print(told: Any) -> int:
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
     return 0
+
+
+def _add_failed(parser: Parser) -> None:
+    text = "send only files that a remote archive has not been found to keep; without it every file again"
+    parser.add_argument("--failed", "--failed-only", action="store_true", help=text)
 
 
 def _add_job_id(parser: Parser, required: bool = False) -> None:

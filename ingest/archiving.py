@@ -5,12 +5,14 @@ unpublished pack, by the attempt that the ledger fences; everything becomes visi
 """
 
 from collections.abc import Iterator
+from typing import Any
 
-from ..common import ledger, orm
+from ..common import draft, orm
 from ..common.archive import is_remote
 from ..common.catalog import record
 from ..common.errors import ServiceError
-from ..common.pack import Sidecar
+from ..common.repetition import note
+from ..common.sidecar import Sidecar
 from ..common.volume import Volume, keep
 from .approval import admit
 from .bundle import Limits
@@ -21,6 +23,8 @@ from .gathering import gather, take_away
 from .ids import file_ids, given
 from .orm import Job, Kind, State, Task
 from .registry import register
+from .repeated import Digests
+from .rereading import metadata_sum
 from .shipping import elsewhere, settle, ship
 from .spooled import Spooled
 
@@ -38,35 +42,48 @@ def archive(job: Job, volume: Volume, settings: Settings) -> None:
     bundle, blocks = _verify(job, spooled, settings)
     remote = is_remote(settings.archiveinterface.url)
     asked = file_ids(settings, bundle.count) if job.first_id is None else None
-    with orm.transaction():  # a pack is drafted in the commit that gives its ids: nobody puts to them from then on
-        if job.state == State.RECEIVED:
-            job.move(State.VERIFIED, task=Task.METADATA, task_percent=100.0, files_total=bundle.count)
-        if job.first_id is None:
-            job.progress(first_id=given("file", asked, bundle.count))
-        size, kind = spooled.bundle.stat().st_size, "remote" if remote else "bundle"
-        pack = ledger.begin_pack(job.spool, kind, job.id, job.attempt, job.first_id, bundle.count, size, job.owner)
-    if job.state == State.VERIFIED:
+    ours = not settings.policy.ingest_url  # a policy that is asked at once needs no commit of its own
+    if ours:
         _approve(job, bundle, settings)
-        job.move(State.ARCHIVING, task=job.files_task, task_percent=0.0)
+    with orm.transaction():  # a pack is drafted in the commit that gives its ids: nobody puts to them from then on
+        ids: dict[str, Any] = {"first_id": given("file", asked, bundle.count)} if job.first_id is None else {}
+        if job.state == State.RECEIVED:
+            job.move(State.VERIFIED, task=Task.METADATA, task_percent=100.0, files_total=bundle.count, **ids)
+        elif ids:
+            job.progress(**ids)
+        size, kind = spooled.bundle.stat().st_size, "remote" if remote else "bundle"
+        pack = draft.begin_pack(job.spool, kind, job.id, job.attempt, job.first_id, bundle.count, size, job.owner)
+        if ours:
+            _begin(job)
+    if not ours:
+        _approve(job, bundle, settings)
+        _begin(job)
     job.heed()
-    rows = bundle.rows(job.first_id)
+    digests = Digests()
+    rows = digests.noted(bundle.rows(job.first_id))
     if remote:
         ship(job, bundle, spooled.bundle, settings)
         rows = elsewhere(rows)
     elif spooled.path.exists():
-        Sidecar.of(pack, blocks, order=bundle.order).write(volume)
+        extra = {"metadata": metadata_sum(bundle.index)}  # a ledger made anew must know whether it is still sound
+        Sidecar.of(pack, blocks, order=bundle.order, extra=extra).write(volume)
         keep(spooled.path, spooled.pack)
-    at_once = not (_is_long(job) or remote or settings.metadata.ingest_url)
-    if not at_once:
-        ledger.add_files(pack, rows, job.fence)
+    if _is_long(job) or remote or settings.metadata.ingest_url:
+        held = draft.add_files(pack, rows, job.fence)
         job.step(Task.CATALOG, 0.0, files_done=bundle.count)
         register(job, bundle, settings)
-    with orm.transaction():
-        if at_once:
-            ledger.add_files(pack, rows, job.fence)
-        if remote:
-            settle(job)
-        _publish(job, bundle, pack)
+        same = digests.repeated(job, bundle, settings)
+        with orm.transaction():
+            _finish(job, bundle, same)
+            if remote:
+                settle(job)
+            draft.publish(pack, held)
+    else:
+        few = list(rows)
+        same = digests.repeated(job, bundle, settings)
+        with orm.transaction():
+            _finish(job, bundle, same)  # first: it locks the job's row, as a fence would
+            draft.publish(pack, draft.add_files(pack, few, lambda: None))
     if job.kind == Kind.MOVE:
         take_away(job, spooled, volume, settings.ingest.move_roots)
     spooled.discard()
@@ -93,6 +110,8 @@ def _verify(job: Job, spooled: Spooled, settings: Settings) -> tuple[Bundle, byt
 
 
 def _approve(job: Job, bundle: Bundle, settings: Settings) -> None:
+    if job.state not in (State.RECEIVED, State.VERIFIED):
+        return
     try:
         admit(job, bundle, settings)
     except ServiceError:
@@ -100,16 +119,20 @@ def _approve(job: Job, bundle: Bundle, settings: Settings) -> None:
         raise
 
 
+def _begin(job: Job) -> None:
+    if job.state == State.VERIFIED:
+        job.move(State.ARCHIVING, task=job.files_task, task_percent=0.0)
+
+
 def _is_long(job: Job) -> bool:
     """Tell whether the steps of a job take longer than the commits that would show them."""
     return (job.files_total or 0) > LONG_FILES or (job.bytes_total or 0) > LONG_BYTES
 
 
-def _publish(job: Job, bundle: Bundle, pack: ledger.Pack) -> None:
-    """Show files, catalogue and job state to the world, inside the caller's transaction."""
+def _finish(job: Job, bundle: Bundle, same: dict[str, Any]) -> None:
+    """Move the job to ARCHIVED and tell of it, inside the transaction that shows its files to the world."""
     # keeps its spool's name: the reaper looks there
     job.move(State.ARCHIVED, task=Task.CATALOG, task_percent=100.0, files_done=bundle.count)
-    ledger.publish(pack)
     record(
         job.id,
         owner=job.owner,
@@ -117,4 +140,5 @@ def _publish(job: Job, bundle: Bundle, pack: ledger.Pack) -> None:
         key_values=bundle.key_values,
         file_key_values=bundle.file_key_values(job.first_id),
     )
-    announce_archived(job, bundle.transaction, bundle.count, bundle.total_bytes)
+    note(job.id, same)
+    announce_archived(job, bundle.transaction, bundle.count, bundle.total_bytes, same)

@@ -48,6 +48,7 @@ class Scanner:
         self._short_bytes = min(255, self.limits.max_part_bytes, self.limits.max_name_bytes)
         self._part = bytearray()  # of a header or extended header that is not complete yet
         self._start: int | None = None  # where the extended header lies that the next header has to follow
+        self._global_end = -1  # where the last global header ends
         self._given: tuple[bytes | None, int | None, float | None] = _NOTHING  # path, size and mtime by it
         self._left = 0  # bytes of the member in hand, or of padding, still to come
         self._padding = 0  # bytes that follow those of the member
@@ -174,7 +175,7 @@ class Scanner:
     def _other(self, header: bytes, offset: int) -> tuple[int, str] | None:
         """Read any other header; return size and path of a file, None (and the state set) for what is none."""
         if header == ZEROS:
-            if self._start is not None:
+            if self._start is not None or offset == self._global_end:  # after which tarfile fails
                 raise fault.HeaderWithoutMember(offset=offset)
             self._ended, self._state = BLOCK, self._ending
             return None
@@ -249,7 +250,9 @@ class Scanner:
             raise fault.PaxTooLarge(offset=offset, size=size, limit=limit)
         if offset + BLOCK + size + END_BYTES > self._bound:
             raise fault.SizeBeyondBody(file=shown(raw), offset=offset, size=size, body=self._bound)
-        if flag != b"g":
+        if flag == b"g":
+            self._global_end = offset + BLOCK + size + (-size % BLOCK)
+        else:
             self._start = offset
         read = {b"x": self._pax_done, b"g": self._global_done, b"L": self._long_name_done}[flag]
         self._await(size, self._collect, read)

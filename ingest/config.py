@@ -26,6 +26,9 @@ class Ingest:
     tus_expire_seconds: Seconds = key(86400.0, kind=at_least(Seconds, 1))  # the same for resumable uploads
     remember_days: float = key(7.0, kind=at_least(float, 0))  # Idempotency-Keys, and how resumable uploads ended
     keep_failed_days: float = key(7.0, kind=at_least(float, 0))  # of faults of ours, for `retry`
+    keep_sent_hours: float = key(
+        24.0, kind=at_least(float, 0)
+    )  # what a remote archive has of them, for `retry --failed`
     move_roots: tuple[str, ...] = key(())  # POST /move takes files from below these folders only
 
 

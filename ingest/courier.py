@@ -10,14 +10,16 @@ import random
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import IO, Any
+from urllib.parse import unquote
 
-import requests
+import urllib3
+from urllib3.exceptions import HTTPError
 
-from ..common import orm
+from ..common import deadline, orm
 from ..common.catalog import FileKeyValue, Transaction, TransactionKeyValue, files_of
 from ..common.errors import ServiceError
+from ..common.moment import iso
 from .config import Notifications, Settings
 from .notice import due, failed, taken, tries_of
 from .orm import Job
@@ -25,6 +27,7 @@ from .orm import Job
 log = logging.getLogger(__name__)
 
 BACKOFF_MAX_SECONDS = 300.0
+MIN_RATE = 16 << 10  # bytes a second at which an event is taken at least
 KEPT = ("name", "subdir", "size", "mimetype", "hashtype", "hashsum", "ctime", "mtime")
 
 
@@ -83,7 +86,7 @@ def envelope(job_id: int) -> dict[str, Any]:
         "eventType": "org.pacifica.metadata.ingest",
         "source": f"http://metadata.pacifica.org/transactions?_id={job_id}",
         "eventID": f"metadata.ingest.{job_id}",
-        "eventTime": datetime.fromtimestamp(transaction.created, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+        "eventTime": iso(transaction.created),
         "extensions": {},
         "contentType": "application/json",
     }
@@ -116,19 +119,31 @@ def _post(job_id: int, settings: Notifications) -> str | None:
 
     Only the configured URL is ever asked: a redirection is not followed, no proxy or password of the environment used.
     """
-    with tempfile.TemporaryFile() as file, requests.Session() as session:
+    with tempfile.TemporaryFile() as file, deadline.pool(1, retries=False) as pool:
         _write(job_id, file)  # on disk: of 100,000 files it has some 30 MB
+        size = file.tell()
         file.seek(0)
-        session.trust_env = False
-        headers = {"Content-Type": "application/json", "User-Agent": "pacifica-ingest"}
-        timeout = (settings.timeout_seconds, settings.timeout_seconds)
-        try:
-            answer = session.post(
-                settings.url, data=file, headers=headers, timeout=timeout, allow_redirects=False, stream=True
-            )
-        except requests.RequestException as error:
-            return type(error).__name__
-        return None if 200 <= answer.status_code < 300 else f"HTTP {answer.status_code}"
+        known = urllib3.util.parse_url(settings.url).auth
+        headers = {
+            **urllib3.make_headers(user_agent="pacifica-ingest", basic_auth=unquote(known) if known else None),
+            "Content-Type": "application/json",
+            "Content-Length": str(size),
+        }
+        with deadline.within(settings.timeout_seconds + size / MIN_RATE) as exchange:
+            try:
+                answer = pool.request(
+                    "POST",
+                    settings.url,
+                    body=file,
+                    headers=headers,
+                    timeout=settings.timeout_seconds,
+                    redirect=False,
+                    preload_content=False,
+                )
+            except (HTTPError, OSError) as error:
+                return "TooSlow" if exchange.expired else type(error).__name__
+        answer.close()
+        return None if 200 <= answer.status < 300 else f"HTTP {answer.status}"
 
 
 def _write(job_id: int, file: IO[bytes]) -> None:

@@ -7,15 +7,11 @@ import hashlib
 import re
 from datetime import datetime
 
+from ..common.metadata import MIMETYPES
 from .falsehood import BadHashsum, BadMimetype, BadPath, BadTime, UnknownHashtype, VariableHashtype
 from .fault import NameFault, shown
 from .limits import Limits
 from .name import DATA, checked
-
-# As Pacifica's metadata service spells them, and the one that it misspells.
-MIMETYPES = frozenset(
-    ("application", "audio", "font", "example", "image", "message", "model", "mulitpart", "multipart", "text", "video")
-)
 
 _MIMETYPE = re.compile(r"([A-Za-z]+)/[A-Za-z0-9!#$&^_.+-]{1,127}(;[ -~]{0,200})?", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?", re.ASCII)

@@ -1,20 +1,20 @@
 """A bundle against its metadata.txt: what is declared, held against what came (docs/formats.md#metadatatxt)."""
 
 import hashlib
-from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec import UNSET
 
+from ..common.metadata import FILE_KEY_VALUE, FILES, KEY_VALUE, REQUIRED, TRANSACTION
 from . import falsehood
 from .declaration import check_mimetype, data_path, digest, moment
 from .falsehood import MetadataError
 from .fault import shown
 from .index import Index
 from .limits import Limits
-from .metadata import FILE_KEY_VALUE, FILES, KEY_VALUE, TRANSACTION, Entry, entries
-from .verified import Bundle
+from .metadata import Entry, entries
+from .verified import Bundle, Told
 
 __all__ = ["Bundle", "Declared", "check"]
 
@@ -22,7 +22,6 @@ MAX_FAULTS = 100
 MAX_KEY = 1024  # characters
 MAX_VALUE = 1 << 20
 MAX_KEY_VALUES = 100_000  # of the transaction; they stay in memory
-REQUIRED = ("submitter", "project", "instrument")
 
 
 Read = Callable[[int, int], Iterator[bytes]]  # (offset, size) of the bundle
@@ -48,11 +47,12 @@ class Declared:
         self.said: dict[str, Any] = {}
         self.key_values: list[tuple[str, str | int | float]] = []
         self.file_key_values = 0
-        self.ordinals = array("I")
+        self.files = Told()
         self._listed = bytearray(len(index))
         self._next = 0  # the ordinal that the next Files entry is likely to mean
-        self._mimetypes: set[str] = set()
-        self._time = ""  # the last one that was found good
+        self._mimetypes: dict[str, int] = {}  # their places in ``files.mimetypes``
+        self._time: str | None = None  # the last one that was found good, and what it means
+        self._moment = 0.0
 
     def check(self) -> Bundle:
         """Read every entry; return the bundle, or raise the first falsehood."""
@@ -74,7 +74,7 @@ class Declared:
             limits=self.limits,
             transaction=transaction | {"extra": self.said},
             key_values=self.key_values,
-            ordinals=self.ordinals,
+            files=self.files,
             total_bytes=sum(self.index.size),
             file_key_value_count=self.file_key_values,
         )
@@ -136,22 +136,35 @@ class Declared:
         if self._listed[ordinal]:
             raise falsehood.FileRepeated(file=shown(path))
         self._listed[ordinal] = 1
-        self.ordinals.append(ordinal)
+        told = self.files
+        told.ordinals.append(ordinal)
         if entry.size != index.size[ordinal]:
             size = _given(entry, "size", path)
             raise falsehood.SizeMismatch(file=shown(path), declared=size, size=index.size[ordinal])
         if entry.hashtype != index.hashtype or entry.hashsum != index.digest(ordinal):
             self._digest(entry, ordinal, path)
-        if entry.mimetype not in self._mimetypes:
-            check_mimetype(_given(entry, "mimetype", path), shown(path))
-            if len(self._mimetypes) < MAX_KEY:
-                self._mimetypes.add(entry.mimetype)
+        kind = self._mimetypes.get(entry.mimetype)
+        told.mimetype.append(self._mimetype(entry, path) if kind is None else kind)
         if entry.ctime != self._time:
-            moment(_given(entry, "ctime", path), path)
-            self._time = entry.ctime
+            self._see(entry, "ctime", path)
+        told.ctime.append(self._moment)
         if entry.mtime != self._time:
-            moment(_given(entry, "mtime", path), path)
-            self._time = entry.mtime
+            self._see(entry, "mtime", path)
+        told.mtime.append(self._moment)
+
+    def _see(self, entry: Any, key: str, path: str) -> None:
+        """Take the time that ``entry`` has under ``key``; most entries have the one before."""
+        self._moment = moment(_given(entry, key, path), path)
+        self._time = getattr(entry, key)
+
+    def _mimetype(self, entry: Any, path: str) -> int:
+        """Return the place of a mimetype that was not seen before, or of none where too many were."""
+        check_mimetype(_given(entry, "mimetype", path), shown(path))
+        if len(self._mimetypes) >= MAX_KEY:
+            self.files.has_exceptions = True
+            return 0
+        self.files.mimetypes.append(entry.mimetype)
+        return self._mimetypes.setdefault(entry.mimetype, len(self._mimetypes))
 
     def _member(self, entry: Any) -> tuple[str, int]:
         path = data_path(entry.subdir, _given(entry, "name", entry.subdir), self.limits)
@@ -167,6 +180,7 @@ class Declared:
         if hashtype == self.index.hashtype:
             found = self.index.digest(ordinal)
         else:
+            self.files.has_exceptions = True
             again = hashlib.new(hashtype)
             for piece in self.read(self.index.offset[ordinal], self.index.size[ordinal]):
                 again.update(piece)

@@ -22,6 +22,7 @@ from msgspec import UNSET
 
 from ..common import orm
 from ..common.errors import ServiceError
+from ..common.metadata import FILES
 from ..common.source import Identity, Source, SourceChanged, open_source, remove
 from ..common.spool import receive
 from ..common.volume import Volume, fsync_directory, storing
@@ -31,7 +32,7 @@ from .declaration import data_path
 from .declared import MAX_FAULTS
 from .falsehood import MetadataError, MissingKey
 from .fault import shown
-from .metadata import FILES, entries
+from .metadata import entries
 from .orm import Job, Task
 from .spooled import Spooled
 

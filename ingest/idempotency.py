@@ -7,26 +7,17 @@ changes nothing.
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..common import orm
-from ..common.errors import BadRequest, Conflict, IllegalMove, ServiceError
+from ..common.errors import Conflict, IllegalMove
+from ..common.idempotency import KeyReused
 from ..common.lease import new_holder, release, renewed
 from .orm import IdempotencyKey
 
 BATCH = 1000  # rows of one pass
-
-_KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')  # a string of RFC 9651, as the draft has it, or bare
-
-
-class KeyReused(ServiceError):
-    """This Idempotency-Key stands for another request."""
-
-    status = 422
-    code = "key_reused"
 
 
 class KeyInUse(Conflict):
@@ -87,16 +78,6 @@ class Claim:
         ours = (model.id == self._row.id) & (model.leased_by == self._holder)
         if not model.update(columns).where(ours).execute():
             raise IllegalMove("Another request with this Idempotency-Key took over.")
-
-
-def parse(header: str | None) -> str | None:
-    """Return the key that the header ``Idempotency-Key`` gives, or raise BadRequest."""
-    if header is None:
-        return None
-    found = _KEY.fullmatch(header.strip())
-    if found is None:
-        raise BadRequest("Idempotency-Key: expected 1 to 255 visible characters, in quotes where there are spaces.")
-    return found[1] or found[2]
 
 
 @contextmanager

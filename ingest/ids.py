@@ -2,8 +2,8 @@
 
 from functools import lru_cache
 
+from ..common.counter import allocate, is_id, reserve_beyond
 from ..common.errors import ServiceError
-from ..common.ledger import allocate, is_id, reserve_beyond
 from ..common.neighbour import Neighbour, json_of
 from .config import Settings
 from .config import settings as current

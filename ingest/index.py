@@ -84,6 +84,11 @@ class Index:
         width = self.digest_size
         return self.digests[ordinal * width : ordinal * width + width].hex()
 
+    def replace_digest(self, ordinal: int, digest: str) -> None:
+        """Take ``digest`` (hex) for that of file ``ordinal``."""
+        width = self.digest_size
+        self.digests[ordinal * width : ordinal * width + width] = bytes.fromhex(digest)
+
     def fingerprint(self) -> str:
         """Return what tells this bundle from others: a digest of its members' names, sizes and digests, in order."""
         digest = hashlib.sha256(f"{self.hashtype} {self.metadata.size} {self.metadata.digest.hex()}\n".encode())

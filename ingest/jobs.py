@@ -10,10 +10,12 @@ from typing import Any
 
 from ..common import orm
 from ..common.errors import BadRequest, NotFound
-from ..common.moment import epoch, utc
+from ..common.moment import asked, epoch, utc
+from ..common.repetition import of_job
 from ..common.state import StateChange
 from .orm import Job, State
 from .outlook import next_step
+from .shipping import spared
 
 MAX_LIMIT = 1000
 TOLD_SECONDS = 1e-6  # to which times are told: the time that was told of a job finds it
@@ -66,9 +68,9 @@ def page(
         wanted = [_state(word.strip()) for word in state.split(",")]
         test(f"state IN ({', '.join('?' * len(wanted))})", *wanted)
     if since:
-        test("created >= ?", _moment("since", since) - TOLD_SECONDS)
+        test("created >= ?", asked("since", since, _SECONDS) - TOLD_SECONDS)
     if until:
-        test("created < ?", _moment("until", until) - TOLD_SECONDS)
+        test("created < ?", asked("until", until, _SECONDS) - TOLD_SECONDS)
     if cursor:
         test("id < ?", _number("cursor", cursor))
     size = min(_number("limit", limit), MAX_LIMIT) if limit else 100
@@ -98,6 +100,7 @@ def about(job: Job, keep_failed_days: float) -> dict[str, Any]:
         "transaction": job.id if job.state == State.ARCHIVED else None,
         "first_file_id": job.first_id if job.state == State.ARCHIVED else None,
         "faults": json.loads(job.faults or "[]"),
+        "same_content": of_job(job.id),
         "cancel_asked_by": job.cancel,
         "trace": job.trace,
         "next": _outlook(job, now, keep_failed_days),
@@ -142,7 +145,7 @@ def _row(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def _outlook(job: Job, now: float, keep_failed_days: float) -> dict[str, Any]:
-    step = next_step(job, now, keep_failed_days)
+    step = next_step(job, now, keep_failed_days, spared(job) if job.state == State.FAILED else 0)
     return step if step["at"] is None else step | {"at": utc(step["at"])}
 
 
@@ -168,13 +171,3 @@ def _number(name: str, text: str) -> int:
     if not _NUMBER.fullmatch(text):
         raise BadRequest(f"{name} must be a whole number.", parameter=name)
     return int(text)
-
-
-def _moment(name: str, text: str) -> float:
-    if _SECONDS.fullmatch(text):
-        return float(text)
-    try:
-        return epoch(text)
-    except ValueError:
-        message = f"{name} must be a time like 2026-11-21T07:43:12Z, or epoch seconds."
-        raise BadRequest(message, parameter=name) from None

@@ -11,34 +11,22 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ..common import metadata
+from ..common.metadata import FILES
 from .falsehood import BadEntry, BadMetadataJson, MetadataError
 
 PIECE_BYTES = 256 << 10
 ENTRY_BYTES = 16 << 20  # an entry (or garbage that might be one) beyond this is refused
-FILES, KEY_VALUE, FILE_KEY_VALUE = "Files", "TransactionKeyValue", "FileKeyValue"
-TABLES = frozenset((FILES, KEY_VALUE, FILE_KEY_VALUE))
-TRANSACTION = "Transactions."
 
 _OPEN = re.compile(rb"[ \t\r\n]*\[")
 _BETWEEN = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
 
 
-class Entry(msgspec.Struct):
-    """Any entry as it is usually written; keys that are not named here are skipped."""
+class Entry(metadata.Entry):
+    """Any entry of a bundle, or of the list of a POST /move."""
 
-    destinationTable: str
     value: str | int | float | UnsetType = UNSET
-    key: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-    subdir: str = ""
-    size: int | UnsetType = UNSET
-    mimetype: str | UnsetType = UNSET
-    hashtype: str | UnsetType = UNSET
-    hashsum: str | UnsetType = UNSET
-    ctime: str | UnsetType = UNSET
-    mtime: str | UnsetType = UNSET
-    path: str | UnsetType = UNSET
-    file_id: Any = UNSET
+    path: str | UnsetType = UNSET  # of a FileKeyValue: its file, whose id nobody knows yet
     metaID: Any = UNSET
     source: str | UnsetType = UNSET  # of POST /move
 

@@ -6,6 +6,7 @@ from typing import Any
 from ..common import orm
 from ..common.errors import BadJson, Forbidden
 from ..common.integrity import Integrity
+from ..common.metadata import FILES
 from ..common.outbox import ring
 from ..common.source import Outside, below
 from ..common.spool import receive
@@ -19,7 +20,7 @@ from .fault import shown
 from .gathering import mapped
 from .idempotency import Claim
 from .ids import given, job_id
-from .metadata import FILES, entries
+from .metadata import entries
 from .orm import Job, Kind, State, Task
 from .spooled import Spooled
 

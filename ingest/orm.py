@@ -95,7 +95,7 @@ class Job(Work):
         clients = isinstance(error, ServiceError) and error.status < 500 and not error.retryable
         useless = clients or self.state == State.RECEIVING
         with orm.transaction():
-            self.fail(error, keep_until=orm.clock() if useless else None, **told)
+            self.fail(error, keep_until=orm.now() if useless else None, **told)
             announce_failed(self)
 
     def cancelled(self, who: str) -> None:
@@ -217,7 +217,7 @@ def open_job(owner: str, spool: str, length: int | None, idle_seconds: float, tr
             trace=trace,
             spool=spool,
             bytes_total=length,
-            deadline=orm.clock() + idle_seconds,
+            deadline=orm.now() + idle_seconds,
         )
 
 

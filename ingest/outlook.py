@@ -7,13 +7,13 @@ from .orm import Job, State
 NOBODY, CLIENT, WORKER, ADMINISTRATOR = "nobody", "client", "worker", "administrator"
 
 
-def next_step(job: Job, now: float, keep_failed_days: float) -> dict[str, Any]:
+def next_step(job: Job, now: float, keep_failed_days: float, spared: int = 0) -> dict[str, Any]:
     """Return ``{who, what, at}``: who acts next, a sentence on what is done, and until or from when, or null.
 
-    ``now`` is the database's clock; ``at`` is epoch seconds.
+    ``now`` is the database's clock; ``at`` is epoch seconds.  ``spared`` files need not be sent to the archive again.
     """
     if job.state in Job.FINAL:
-        return _ended(job, now, keep_failed_days)
+        return _ended(job, now, keep_failed_days, spared)
     if job.cancel is not None:
         return _step(WORKER, f"It is cancelled, as {job.cancel} asked, at the worker's next step.", job.lease_until)
     if job.state == State.RECEIVING:
@@ -25,14 +25,18 @@ def next_step(job: Job, now: float, keep_failed_days: float) -> dict[str, Any]:
     return _step(WORKER, "It waits for a worker, which is called again until one comes.", None)
 
 
-def _ended(job: Job, now: float, keep_failed_days: float) -> dict[str, Any]:
+def _ended(job: Job, now: float, keep_failed_days: float, spared: int) -> dict[str, Any]:
     if job.state == State.ARCHIVED:
         return _step(NOBODY, f"Its files are in the archive, as transaction {job.id}.", None)
     if job.state == State.CANCELLED:
         return _step(CLIENT, "Nothing was archived; send the files again if they are wanted after all.", None)
     kept = job.updated + keep_failed_days * 86400
     if job.spool is not None and job.keep_until is None and kept > now:
-        return _step(ADMINISTRATOR, f"Its bytes are kept until then: pacifica-ingest-cmd job retry {job.id}.", kept)
+        told = f"Its bytes are kept until then: pacifica-ingest-cmd job retry {job.id}"
+        less = (
+            f"; with --failed, {spared} files that the archive was found to keep are not sent again" if spared else ""
+        )
+        return _step(ADMINISTRATOR, f"{told}{less}.", kept)
     return _step(CLIENT, "Nothing was archived; mend what `faults` names and send the files again.", None)
 
 

@@ -5,9 +5,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from ..common import ledger, orm
+from ..common import draft, orm
+from ..common.batch import batches
 from ..common.errors import ClientAborted, IllegalMove
-from ..common.ledger import batches
 from ..common.volume import Volume
 from .gathering import take_away
 from .orm import Job, Kind, State, Upload
@@ -16,6 +16,7 @@ from .spooled import Spooled
 log = logging.getLogger(__name__)
 
 BATCH = 100  # rows of one pass
+OVER = (State.ARCHIVED, State.FAILED, State.CANCELLED)
 STRAY_DAYS, STRAY_SECONDS = 7.0, 3600.0  # how old a file is that nobody knows, and how often they are looked for
 
 
@@ -39,19 +40,24 @@ def clear_spool(volume: Volume, keep_failed_days: float, move_roots: Sequence[st
     """
     oldest = orm.now() - keep_failed_days * 86400
     useless = (Job.state == State.ARCHIVED) | (Job.keep_until < orm.now()) | (Job.updated < oldest)
-    over = Job.spool.is_null(False) & Job.state.in_([State.ARCHIVED, State.FAILED, State.CANCELLED])
-    cleared = 0
-    for job in list(Job.select().where(over & useless).limit(BATCH)):
-        ledger.drop_unpublished(job.id, volume)
-        spooled = Spooled(volume, job.spool)
-        if job.state == State.ARCHIVED and job.kind == Kind.MOVE:
-            take_away(job, spooled, volume, move_roots)
-        spooled.discard()
-        # the name goes last, so that a pass that was killed is made again; a retry in between has another state
-        Job.update(spool=None).where((Job.id == job.id) & (Job.state == job.state)).execute()
-        log.info("job %s: spool cleared", job.id)
-        cleared += 1
-    return cleared
+    over = Job.spool.is_null(False) & Job.state.in_(OVER)
+    jobs = list(Job.select().where(over & useless).limit(BATCH))
+    if not jobs:
+        return 0
+    draft.drop_unpublished([job.id for job in jobs], volume)
+    cleared: list[str] = []
+    try:
+        for job in jobs:
+            spooled = Spooled(volume, job.spool)
+            if job.state == State.ARCHIVED and job.kind == Kind.MOVE:
+                take_away(job, spooled, volume, move_roots)
+            spooled.discard()
+            cleared.append(job.spool)
+    finally:
+        # the names go last, so that a pass that was killed is made again; a retry in between has another name or state
+        Job.update(spool=None).where(Job.spool.in_(cleared) & Job.state.in_(OVER)).execute()
+        log.info("%d spooled bundles cleared", len(cleared))
+    return len(cleared)
 
 
 class Strays:
@@ -76,9 +82,9 @@ class Strays:
 def drop_orphans(volume: Volume) -> int:
     """Take back the packs of no job that a writer has left unpublished, with their bytes on ``volume``."""
     dropped = 0
-    for pack in ledger.orphans(STRAY_DAYS * 86400):
+    for pack in draft.orphans(STRAY_DAYS * 86400):
         log.warning("pack %s was never published and is removed", pack.name)
-        ledger.abandon(pack, volume)
+        draft.abandon(pack, volume)
         dropped += 1
     return dropped
 

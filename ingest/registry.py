@@ -23,7 +23,7 @@ class RegistrationRefused(ServiceError):
 
 
 class RegistrationTorn(ServiceError):
-    """The metadata service has this transaction without all of its files: an administrator has to remove it there."""
+    """The metadata service has this transaction with other files than ours: an administrator has to remove it there."""
 
     status = 502
     code = "registration_torn"
@@ -35,18 +35,18 @@ def register(job: Job, bundle: Bundle, settings: Settings) -> None:
         return
     service = _service(settings)
     tried = job.tries > 1 or job.attempt > 1
-    if tried and _is_there(job.id, bundle.count, settings):
+    if tried and _is_there(job, bundle.count, settings):
         return
     with document(job, bundle) as text:
         try:
             answer = service.once("PUT", body=text.again, headers=text.headers)
         except NeighbourAway:
-            if _is_there(job.id, bundle.count, settings):
+            if _is_there(job, bundle.count, settings):
                 return
             raise
     if answer.status == 200 and _succeeded(answer):
         return
-    if _is_there(job.id, bundle.count, settings):
+    if _is_there(job, bundle.count, settings):
         return
     raise RegistrationRefused(f"The metadata service does not take this transaction ({answer.status}).")
 
@@ -55,14 +55,15 @@ def may_be_there(job_id: int, settings: Settings) -> bool:
     """Tell whether the metadata service has transaction ``job_id``, or a file of it; NeighbourAway if it is away."""
     if not settings.metadata.ingest_url:
         return False
-    return _count(job_id, settings, DUTY_SECONDS) > 0 or _has(job_id, settings, DUTY_SECONDS)
+    return bool(_files(job_id, settings, DUTY_SECONDS)) or _has(job_id, settings, DUTY_SECONDS)
 
 
-def _is_there(job_id: int, count: int, settings: Settings) -> bool:
-    if not _has(job_id, settings):
+def _is_there(job: Job, count: int, settings: Settings) -> bool:
+    if not _has(job.id, settings):
         return False
-    if _count(job_id, settings) != count:
-        raise RegistrationTorn(transaction=job_id)
+    listed = sorted(str(file.get("_id")) if isinstance(file, dict) else "" for file in _files(job.id, settings))
+    if listed != sorted(str(job.first_id + position) for position in range(count)):
+        raise RegistrationTorn(transaction=job.id)
     return True
 
 
@@ -70,8 +71,8 @@ def _has(job_id: int, settings: Settings, within: float | None = None) -> bool:
     return bool(_asked(f"/transactions?_id={job_id}", settings, within))
 
 
-def _count(job_id: int, settings: Settings, within: float | None = None) -> int:
-    return len(_asked(f"/files?transaction={job_id}", settings, within))
+def _files(job_id: int, settings: Settings, within: float | None = None) -> list[object]:
+    return _asked(f"/files?transaction={job_id}", settings, within)
 
 
 def _asked(path: str, settings: Settings, within: float | None) -> list[object]:

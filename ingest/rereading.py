@@ -1,21 +1,40 @@
-"""From an archived bundle back to the rows that its job wrote (``common.rereading``)."""
+"""From an archived bundle back to the rows that its job wrote (``common.rereading``), damage or not.
 
+The sidecar says which blocks are no longer what they were.  A member in one that does not hash to what metadata.txt
+declares keeps its row, with that digest, and is told as damaged.  A header in one is read as it was before a bit
+flipped, where that can be found.  Without metadata.txt as it was received nothing can be said.
+"""
+
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from ..common.pack import Sidecar
+from xxhash import xxh3_128_digest
+
+from ..common.errors import Damaged
 from ..common.rereading import Reread
-from ..common.volume import Volume
-from .bundle import Limits
-from .declared import check
+from ..common.sidecar import DIGEST, Sidecar
+from ..common.spool import reread as read_blocks
+from ..common.volume import BLOCK, Volume
+from .bundle import BundleError, Limits, Scanner
+from .declared import Declared
+from .falsehood import HashMismatch
+from .index import Index
 from .spooled import Spooled
+
+MENDED = 64  # headers of one bundle, at most
+HEADER = 512
 
 
 def reread(volume: Volume, sidecar: Sidecar) -> Reread:
-    """Scan the bundle again and return what metadata.txt says of it; BundleError when it is no longer right."""
-    spooled = Spooled(volume, sidecar.pack)
-    limits = Limits()
-    index, _ = spooled.load(limits, "sha1")
-    with spooled.pack.open("rb", buffering=0) as file:
+    """Scan the bundle again and return what metadata.txt says of it, and which ids are damaged.
+
+    BundleError or Damaged when it cannot be known what is in it.
+    """
+    path = Spooled(volume, sidecar.pack).pack
+    index, bad = _scanned(path, sidecar)
+    with path.open("rb", buffering=0) as file:
 
         def read(offset: int, size: int) -> Iterator[bytes]:
             file.seek(offset)
@@ -23,8 +42,90 @@ def reread(volume: Volume, sidecar: Sidecar) -> Reread:
                 size -= len(piece)
                 yield piece
 
-        bundle = check(index, read, limits)
+        _require_metadata(index, read, sidecar, bad)
+        declared = _Forgiving(index, read, Limits())
+        bundle = declared.check()
         rows = list(bundle.rows(sidecar.first_id))
         file_key_values = list(bundle.file_key_values(sidecar.first_id))
     about = {**bundle.transaction, "key_values": bundle.key_values, "file_key_values": file_key_values}
-    return Reread(rows, about)
+    positions = {ordinal: position for position, ordinal in enumerate(bundle.files.ordinals)}
+    damaged = [sidecar.first_id + positions[ordinal] for ordinal in declared.damaged]
+    return Reread(rows, about, sorted(damaged))
+
+
+def metadata_sum(index: Index) -> dict[str, str]:
+    """Return what a sidecar says of metadata.txt, so that it can be told from a damaged one."""
+    return {"hashtype": index.hashtype, "hashsum": index.metadata.digest.hex()}
+
+
+class _Forgiving(Declared):
+    """Notes the ordinals of members that are not what is declared, in place of refusing the bundle."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.damaged: list[int] = []
+
+    def _digest(self, entry: Any, ordinal: int, path: str) -> None:
+        try:
+            super()._digest(entry, ordinal, path)
+        except HashMismatch as error:
+            self.damaged.append(ordinal)
+            if error.detail["hashtype"] == self.index.hashtype:
+                self.index.replace_digest(ordinal, error.detail["declared"])
+
+
+def _scanned(path: Path, sidecar: Sidecar) -> tuple[Index, set[int]]:
+    """Return the index of the pack at ``path``, and which of its blocks are not what they were."""
+    mended: dict[int, bytes] = {}
+    while True:
+        scanner, number = Scanner(Limits(), "sha1", length=path.stat().st_size), 0
+
+        def feed(view: memoryview, scanner: Scanner = scanner) -> None:
+            nonlocal number
+            scanner.feed(mended.get(number, view))
+            number += 1
+
+        try:
+            received = read_blocks(path, feed)
+            index = scanner.close()
+        except BundleError as error:
+            offset = error.detail.get("offset")
+            if not isinstance(offset, int) or len(mended) >= MENDED or offset // BLOCK in mended:
+                raise
+            mended[offset // BLOCK] = _mended(path, offset, sidecar, error)
+            continue
+        pairs = zip(_digests(received.blocks), _digests(sidecar.blocks), strict=False)
+        return index, {at for at, (found, told) in enumerate(pairs) if found != told} - mended.keys()
+
+
+def _mended(path: Path, offset: int, sidecar: Sidecar, error: BundleError) -> bytes:
+    """Return the block of a header at ``offset`` as its digest has it, by turning each of the header's bits."""
+    number, start = offset // BLOCK, offset % BLOCK // HEADER * HEADER
+    with path.open("rb") as file:
+        file.seek(number * BLOCK)
+        block = bytearray(file.read(BLOCK))
+    wanted = sidecar.blocks[number * DIGEST : (number + 1) * DIGEST]
+    for at in range(start, min(start + HEADER, len(block))):
+        for bit in range(8):
+            block[at] ^= 1 << bit
+            if xxh3_128_digest(block) == wanted:
+                return bytes(block)
+            block[at] ^= 1 << bit
+    raise error
+
+
+def _require_metadata(index: Index, read: Any, sidecar: Sidecar, bad: set[int]) -> None:
+    """Raise Damaged unless metadata.txt is what was received; by its blocks, where the sidecar has no sum of it."""
+    told = sidecar.extra.get("metadata")
+    if told is not None:
+        sound = hashlib.new(told["hashtype"], index.read_metadata(read)).hexdigest() == told["hashsum"]
+    else:
+        span = index.metadata
+        last = (span.offset + max(span.size, 1) - 1) // BLOCK
+        sound = bad.isdisjoint(range(span.offset // BLOCK, last + 1))
+    if not sound:
+        raise Damaged("metadata.txt of this bundle is damaged: its files cannot be named. Restore the pack.")
+
+
+def _digests(blocks: bytes) -> Iterator[bytes]:
+    return (blocks[at : at + DIGEST] for at in range(0, len(blocks), DIGEST))

@@ -8,15 +8,16 @@ import cherrypy
 from ..common import orm, rest, trace
 from ..common.auth import Principal, public
 from ..common.errors import BadRequest, Forbidden, NotFound
+from ..common.idempotency import parse
 from ..common.integrity import declared
 from ..common.moment import utc
 from ..common.streams import JSON_TYPES, Body, require_type
 from ..common.volume import Volume
 from .config import Settings
-from .idempotency import Request, once, parse
+from .idempotency import Request, once
 from .jobs import about, find, page
 from .moving import take_list
-from .orm import Job, State
+from .orm import Job
 from .tus import Files
 from .upload import abandon, take
 
@@ -132,15 +133,26 @@ class RestJobs:
         """Cancel the job: 200 where that is done, 202 where its worker still has to heed it, 409 where it is over."""
         job = _owned(job_id)
         job.ask_cancel(rest.principal().name)
-        if job.state != State.CANCELLED:
-            cherrypy.serving.response.status = 202
-        return self._about(job)
+        return self._asked(job)
 
     def POST(self, job_id: str, action: str) -> dict[str, Any]:
-        """``/jobs/<id>/cancel`` does what DELETE does, for clients that cannot send that."""
+        """``/jobs/<id>/cancel`` does what DELETE does, for clients that cannot send that; once under a key."""
         if action != "cancel":
             raise NotFound()
-        return self.DELETE(job_id)
+        job, owner = _owned(job_id), rest.principal().name
+        key = parse(cherrypy.serving.request.headers.get("Idempotency-Key"))
+        request = Request(kind="cancel", digests={"job": job_id})
+        with once(owner, key, request, self.settings.worker.lease_seconds) as (claim, _):
+            if claim.same is None:
+                with orm.transaction():
+                    job.ask_cancel(owner)
+                    claim.keep(job.id)
+        return self._asked(_owned(job_id))
+
+    def _asked(self, job: Job) -> dict[str, Any]:
+        if job.state not in Job.FINAL:
+            cherrypy.serving.response.status = 202
+        return self._about(job)
 
     def _about(self, job: Job) -> dict[str, Any]:
         return about(job, self.settings.ingest.keep_failed_days)

@@ -12,8 +12,10 @@ import peewee
 from playhouse import db_url
 
 from ..common import orm
+from ..common.batch import batches
+from ..common.counter import reserve_beyond
 from ..common.errors import BadConfiguration, Conflict, DatabaseAway
-from ..common.ledger import batches, reserve_beyond
+from ..common.moment import epoch
 from ..common.state import StateChange
 
 OLD = "ingeststate_0_4"  # Pacifica's table, until it is read
@@ -126,5 +128,4 @@ def _row(
 
 def _seconds(moment: datetime | str) -> float:
     """Return a time of Pacifica's, UTC and without a zone, as seconds since 1970."""
-    known = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return known.replace(tzinfo=UTC).timestamp()
+    return epoch(moment) if isinstance(moment, str) else moment.replace(tzinfo=UTC).timestamp()

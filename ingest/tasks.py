@@ -1,12 +1,13 @@
 """The Celery side of ingest: ``celery -A pacifica.ingest.tasks worker``."""
 
 from ..common import worker
+from ..common.timekeeper import timekeeper
 from ..common.volume import Volume, open_volume
 from . import idempotency, resumable
 from .archiving import archive
 from .config import settings
 from .courier import Courier
-from .orm import Job, State
+from .orm import Job, State, Upload, UploadState
 from .reaper import Strays, clear_spool, end_silent
 from .shipping import take_back
 
@@ -26,6 +27,8 @@ def volume() -> Volume:
 
 
 app.duties += [
+    timekeeper(Job, [State.RECEIVING, State.RECEIVED, State.VERIFIED, State.ARCHIVING], settings),
+    timekeeper(Upload, [UploadState.OPENED], settings),
     worker.ringer(Job, "pacifica.ingest", "pacifica.ingest.ingest", [State.RECEIVED, State.VERIFIED, State.ARCHIVING]),
     end_silent,
     lambda: clear_spool(volume(), settings().ingest.keep_failed_days, settings().ingest.move_roots),

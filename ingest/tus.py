@@ -25,11 +25,12 @@ from ..common.errors import (
     TooLarge,
     UnsupportedType,
 )
+from ..common.idempotency import parse
 from ..common.integrity import Declared, Integrity, declared, decode
 from ..common.streams import Body
 from ..common.volume import Volume
 from .config import Settings
-from .idempotency import Request, once, parse
+from .idempotency import Request, once
 from .orm import Upload, UploadState
 from .resumable import Receiver, create, find, taken_over, terminate
 

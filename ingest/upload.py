@@ -89,7 +89,7 @@ def _receive(
             bytes_total=received.size,
             files_total=index.count,
             deadline=None,
-            ring_at=orm.clock() + RING_SECONDS,
+            ring_at=orm.now() + RING_SECONDS,
         )
         if claim.given:
             claim.keep(job.id, index.fingerprint())

@@ -3,12 +3,27 @@
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
-from .declaration import data_path, digest, moment
+from ..common.metadata import FILE_KEY_VALUE, FILES, TABLES, TRANSACTION
+from .declaration import data_path, digest
 from .index import Index
 from .limits import Limits
-from .metadata import FILE_KEY_VALUE, FILES, TABLES, TRANSACTION, entries
+from .metadata import entries
+
+
+class Told:
+    """What the Files entries say, one after the other, in packed columns: 22 bytes for each.
+
+    ``ordinals`` are their places in the tar, ``mimetype`` counts in ``mimetypes``, times are epoch seconds.
+    """
+
+    def __init__(self) -> None:
+        self.ordinals, self.mimetype = array("I"), array("H")
+        self.ctime, self.mtime = array("d"), array("d")
+        self.mimetypes: list[str] = []
+        self.has_exceptions = False  # entries with another hashtype than the scan's, or one mimetype too many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,41 +31,41 @@ class Bundle:
     """A bundle of which every byte is as declared.
 
     ``transaction`` has submitter, project, instrument and, in ``extra``, whatever else was said as Transactions.<name>.
-    ``ordinals`` gives for each Files entry its place in the tar.
     """
 
     index: Index
     limits: Limits
     transaction: dict[str, Any]
     key_values: list[tuple[str, str | int | float]]
-    ordinals: "array[int]"
+    files: "Told"
     total_bytes: int
     file_key_value_count: int
 
     @property
     def count(self) -> int:
         """The number of files."""
-        return len(self.ordinals)
+        return len(self.files.ordinals)
 
     @property
     def order(self) -> list[int] | None:
         """The place in the tar of each Files entry, or None where both have one order."""
-        return None if all(map(int.__eq__, self.ordinals, range(self.count))) else list(self.ordinals)
+        ordinals = self.files.ordinals
+        return None if all(map(int.__eq__, ordinals, range(self.count))) else list(ordinals)
 
     def rows(self, first_id: int) -> Iterator[tuple[Any, ...]]:
         """Yield a ledger row (``ledger.ARCHIVED_FILE_COLUMNS``) for each Files entry, ids from ``first_id`` on."""
-        index = self.index
-        known, then, when = index.hashtype, "", 0.0
-        for position, (ordinal, entry) in enumerate(self._files()):
+        index, told = self.index, self.files
+        known, width, digests, mimetypes = index.hashtype, index.digest_size, index.digests, told.mimetypes
+        columns = zip(told.ordinals, told.mimetype, told.ctime, told.mtime, self._exceptions(), strict=False)
+        for id, (ordinal, kind, ctime, mtime, exception) in enumerate(columns, first_id):
             subdir, name = _place(index.path(ordinal))
-            if entry.hashtype == known:
-                hashtype, hashsum = known, index.digest(ordinal)  # which the entry was found to declare
-            else:
-                hashtype, hashsum = digest(entry.hashtype, entry.hashsum, name)
-            if entry.ctime != then:
-                then, when = entry.ctime, moment(entry.ctime, name)
+            hashtype, hashsum, mimetype = exception or (
+                known,
+                digests[ordinal * width : ordinal * width + width].hex(),  # which the entry was found to declare
+                mimetypes[kind],
+            )
             yield (
-                first_id + position,
+                id,
                 index.offset[ordinal],
                 index.size[ordinal],
                 index.header[ordinal],
@@ -58,9 +73,9 @@ class Bundle:
                 hashsum,
                 subdir,
                 name,
-                entry.mimetype,
-                when,
-                when if entry.mtime == then else moment(entry.mtime, name),
+                mimetype,
+                ctime,
+                mtime,
             )
 
     def file_key_values(self, first_id: int) -> Iterator[tuple[int, str, str | int | float]]:
@@ -95,15 +110,24 @@ class Bundle:
     def _entries(self) -> Iterator[Any]:
         return iter(entries(self.index.metadata_bytes or b""))
 
-    def _files(self) -> Iterator[tuple[int, Any]]:
-        return zip(self.ordinals, (each for each in self._entries() if each.destinationTable == FILES), strict=True)
+    def _exceptions(self) -> Iterator[tuple[str, str, str] | None]:
+        """Yield hashtype, hashsum and mimetype of each Files entry whose own are not the scan's or not kept, else None.
+
+        Such entries are rare: only where there is one, metadata.txt is read once more.
+        """
+        if not self.files.has_exceptions:
+            yield from repeat(None)
+        for entry in self._entries():
+            if entry.destinationTable == FILES:
+                kind, found = digest(entry.hashtype, entry.hashsum, entry.name)
+                yield kind, found, entry.mimetype
 
     def _ordinal(self, entry: Any) -> int:
         return self.index.find(data_path("", entry.path, self.limits))
 
     def _positions(self) -> "array[int]":
         positions = array("I", bytes(4 * self.count))
-        for position, ordinal in enumerate(self.ordinals):
+        for position, ordinal in enumerate(self.files.ordinals):
             positions[ordinal] = position
         return positions
 

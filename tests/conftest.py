@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 from pacifica.common import orm
 from pacifica.common.config import Database
 from pacifica.common.tables import COMMON
+from pacifica.tests.system.faulty import FaultProxy
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import Suite
 
@@ -24,6 +26,11 @@ assert _spec.loader is not None
 nodes = importlib.util.module_from_spec(_spec)
 sys.modules["pacifica_test_nodes"] = nodes  # tests import it by this name: there are no packages among them
 _spec.loader.exec_module(nodes)
+
+
+def pytest_configure() -> None:
+    """Let a SIGTERM end the run as an interrupt does, so that the servers which it started are stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -141,3 +148,21 @@ def own_suite(new_suite: Callable[..., Suite], tmp_path: Path) -> Iterator[Suite
 def settings_of(url: str, **more: Any) -> Database:
     """Return the database settings for ``url``, with one attempt to connect."""
     return Database(**{"peewee_url": url, "connect_attempts": 1, "connect_wait": 0.0, **more})
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """Another suite, whose datasafe plays the external neighbours."""
+    suite = Suite(tmp_path_factory.mktemp("other") / "data")
+    try:
+        yield suite.start()
+    finally:
+        suite.stop()
+
+
+@pytest.fixture(scope="module")
+def proxy(other: Suite) -> Iterator[FaultProxy]:
+    """A proxy before that datasafe, which fails as it is told to."""
+    proxy = FaultProxy(other.urls["datasafe"])
+    yield proxy
+    proxy.server.shutdown()

@@ -1,20 +1,18 @@
 """Who may do what, asked of the running suite: strangers learn nothing, neighbours see nothing of each other."""
 
 import itertools
-import json
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
 
 from pacifica.tests.system.bundles import bundle
-from pacifica.tests.system.suite import Suite, until, wanted
+from pacifica.tests.system.people import PROXY, Person, session, walked
+from pacifica.tests.system.suite import Suite, until
 
-PROXY, STRANGER = "127.0.0.2", "127.0.0.3"  # peers: the whole of 127/8 is this machine
+STRANGER = "127.0.0.3"  # as PROXY is one of this machine's addresses
 PUBLIC = {  # routes that nobody has to name himself for
     ("cartd", "/", "GET"),
     ("cartd", "/healthz", "GET"),
@@ -32,80 +30,10 @@ PUBLIC = {  # routes that nobody has to name himself for
 }
 
 
-WALK = """
-import json, sys
-from pathlib import Path
-from pacifica.common.config import embed
-from pacifica.common.rest import walk
-from pacifica.common.service import services
-embed(Path(sys.argv[1]))
-for service in services():
-    service.connect()
-    service.schema.sync()
-    for route in walk(service.application().root):
-        print(json.dumps([service.name, *route]))
-"""
-
-
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str, bool]]:
     """(service, path, method, public) of every route of the suite."""
-    command = [sys.executable, "-c", WALK, tmp_path_factory.mktemp("walk")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
-
-
-class From(HTTPAdapter):
-    """Sends requests from another of this machine's addresses."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, source_address=(self.address, 0))
-
-
-def session(peer: str, user: str | None = None) -> requests.Session:
-    """Return a client at ``peer``, which says that it acts for ``user``."""
-    made = requests.Session()
-    made.mount("http://", From(peer))
-    if user is not None:
-        made.headers["X-Http-Authed-User"] = user
-    return made
-
-
-class Person:
-    """A client of the suite behind the trusted proxy."""
-
-    def __init__(self, suite: Suite, name: str) -> None:
-        self.suite, self.name, self.http = suite, name, session(PROXY, name)
-
-    def upload(self, contents: dict[str, bytes]) -> int:
-        """Upload, and return the id of the job, which has ended well."""
-        answer = self.http.post(f"{self.suite.urls['ingest']}/upload", data=bundle(contents), timeout=30)
-        assert answer.status_code == 200, answer.text
-        job = int(answer.json()["job_id"])
-        until(lambda: self.state(job).json()["complete"], 30, "the end of the job")
-        assert self.state(job).json()["state"] == "OK"
-        return job
-
-    def state(self, job: int) -> requests.Response:
-        return self.http.get(f"{self.suite.urls['ingest']}/get_state", params={"job_id": job}, timeout=10)
-
-    def files(self, transaction: int) -> list[dict[str, Any]]:
-        url = f"{self.suite.urls['metadata']}/files"
-        return list(self.http.get(url, params={"transaction": transaction}, timeout=10).json())
-
-    def file(self, method: str, id: int) -> requests.Response:
-        return self.http.request(method, f"{self.suite.urls['archive']}/{id}", timeout=10)
-
-    def cart(self, method: str, uid: str, path: str = "", **options: Any) -> requests.Response:
-        return self.http.request(method, self.suite.cart(uid) + path, timeout=10, **options)
-
-    def fill(self, uid: str, files: list[dict[str, Any]]) -> None:
-        answer = self.cart("POST", uid, json={"fileids": wanted(files)})
-        assert answer.status_code == 201, answer.text
+    return walked(tmp_path_factory.mktemp("walk"))
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +221,25 @@ def test_the_submitter_that_the_metadata_names_reads_it(guarded: Suite, bob: Per
     assert [file["name"] for file in named.files(his)] == ["x"]
     assert named.file("GET", named.files(his)[0]["_id"]).content == b"for user 10"
     assert named.state(his).status_code == 404
+
+
+def test_the_catalogue_finds_for_each_what_he_may_read(guarded: Suite, alice: Person, bob: Person, hers: int) -> None:
+    root = Person(guarded, "root")
+
+    def found(person: Person, **query: Any) -> list[dict[str, Any]]:
+        answer = person.http.get(guarded.urls["catalog"], params=query, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["found"])
+
+    def pending() -> int:
+        return int(root.http.get(guarded.urls["catalog"], params={"limit": 1}, timeout=30).json()["pending"])
+
+    until(lambda: not pending(), 60, "the catalogue's index")
+    (file,) = found(alice, kind="file", name="secret", transaction=hers)
+    queries = ({"transaction": hers}, {"name": "secret"}, {"text": "secret"}, {"checksum": file["hashsum"]}, {})
+    for query in queries:
+        assert file in found(alice, kind="file", **query) and file in found(root, kind="file", **query)
+        assert all(one["transaction"] != hers for one in found(bob, **query, limit=1000) if one["kind"] != "dataset")
+    job = bob.upload({"copy": b"of alice", "own": os.urandom(9)})
+    told = bob.http.get(f"{guarded.urls['ingest']}/jobs/{job}", timeout=30).json()
+    assert told["same_content"] == {"files": 0, "examples": []}

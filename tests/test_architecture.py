@@ -27,6 +27,7 @@ FLOORS = {
     "automation": 4,
     "service": 5,
     "administration": 6,
+    "data_command": 6,
     "wsgi": 6,
     "__main__": 7,
 }

@@ -1,8 +1,10 @@
 """Bytes that changed on the disk: no client gets them, and who is not concerned does not notice."""
 
 import hashlib
+import io
 import itertools
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,17 @@ def flip(suite: Suite, file: dict[str, Any], at: int) -> Path:
         pack.seek(offset + at)
         pack.write(bytes([byte ^ 1]))
     return path
+
+
+def owned(tar: bytes) -> bytes:
+    """Return ``tar`` as another program makes it, which says whose the files are."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(tar)) as old, tarfile.open(fileobj=made, mode="w") as new:
+        for member in old:
+            member.uname = member.gname = "joe"
+            member.mtime = 1_795_246_628  # as the metadata says; else its header would be made anew
+            new.addfile(member, old.extractfile(member))
+    return made.getvalue()
 
 
 def damaged(suite: Suite, files: dict[str, dict[str, Any]]) -> list[str]:
@@ -128,6 +141,31 @@ def test_every_bit_counts(suite: Suite, files: dict[str, dict[str, Any]], name: 
             broken = True
     assert answer.status_code == 500 or (broken and len(got) < len(whole) and whole.startswith(got))
     assert damaged(suite, files) == [name]
+
+
+def test_damage_beside_a_large_file_is_blamed_on_whose_it_is(suite: Suite, tmp_path: Path) -> None:
+    job = suite.finished(suite.upload(bundle({"small": b"s" * 700, "large": bytes(6 * MIB)}))["job_id"])
+    files = {file["name"]: file for file in suite.files(job["job_id"])}
+    url = suite.cart(suite.fill_cart(wanted([files["large"]])))
+    flip(suite, files["small"], 5)  # in the block that the large one begins in
+    assert curl("-o", tmp_path / "t.tar", url) != 0
+    assert damaged(suite, files) == ["small"]
+    assert requests.head(url, timeout=10).status_code == 500
+
+
+def test_a_damaged_header_of_a_bundle_stops_one_download_and_no_other(suite: Suite, tmp_path: Path) -> None:
+    contents = {f"f{number:03}": b"%d" % number * 100 for number in range(100)}
+    job = suite.finished(suite.upload(owned(bundle(contents)))["job_id"])
+    files = {file["name"]: file for file in suite.files(job["job_id"])}
+    url = f"{suite.cart(suite.fill_cart(wanted(files.values())))}?filename=data"
+    assert b"joe" in requests.get(url, timeout=30).content  # the bundle's own headers
+    flip(suite, files["f050"], -500)
+    assert curl("-o", tmp_path / "t.tar", url) != 0
+    assert damaged(suite, files) == []
+    assert curl("-o", tmp_path / "t.tar", url) == 0
+    with tarfile.open(tmp_path / "t.tar") as tar:
+        got = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert got == {f"data/{name}": content for name, content in contents.items()}
 
 
 @pytest.mark.parametrize("what", ["pack", "sidecar", "cut", "sidecar bit"])

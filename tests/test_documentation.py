@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from pacifica.tests.system.datasets import zipped
 from pacifica.tests.system.suite import Suite
 
 DOCS = Path(__file__).parents[1] / "docs"
+LOI = "42.1001/ds/exp/sa/42/cwepr/1"
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -27,11 +31,23 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         found.kill()
 
 
-@pytest.mark.parametrize("name", ["ingest.md"])
+@pytest.mark.parametrize("name", ["ingest.md", "datasafe.md", "catalogue.md", "flow.md"])
 def test_every_example_of_a_document_does_what_it_says(suite: Suite, name: str, tmp_path: Path) -> None:
     examples = EXAMPLE.findall((DOCS / name).read_text(encoding="utf-8"))
     assert examples
     script = "\n".join(f"echo '# example {number}'\n{text}" for number, text in enumerate(examples, 1))
+    for number, text in enumerate(PYTHON.findall((DOCS / name).read_text(encoding="utf-8"))):
+        (tmp_path / f"example{number}.py").write_text(text)
+        script += f"python example{number}.py $datasafe\npython example{number}.py\n"  # over HTTP, and in process
+    run(suite, script, tmp_path)
+
+
+def blocks(name: str, kind: re.Pattern[str]) -> list[str]:
+    return kind.findall((DOCS / name).read_text(encoding="utf-8"))
+
+
+def run(suite: Suite, script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run ``script`` by bash in ``folder``, with the suite's database and archive; it must end well."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PACIFICA_DATABASE_PEEWEE_URL": f"sqlite:///{suite.data}/pacifica.db",
@@ -40,8 +56,57 @@ def test_every_example_of_a_document_does_what_it_says(suite: Suite, name: str, 
         "instrument": str(suite.data.parent / "instrument"),
         **suite.urls,
     }
-    command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+@pytest.fixture
+def first(suite: Suite) -> dict[str, bytes]:
+    """The dataset that the documents speak of, with two more versions; the files of the last one."""
+    url = f"{suite.urls['datasets']}/{LOI}"
+    while requests.get(url, timeout=60).status_code == 404:
+        requests.post(url, timeout=60).raise_for_status()
+    files: dict[str, bytes] = {}
+    for mark in (b"old", b"new"):
+        files = {"a.dat": mark, "sub/b.dat": b"same", "x.info": b"meta"}
+        if requests.put(url, zipped(files), timeout=60).status_code == 405:
+            requests.patch(url, zipped(files), timeout=60).raise_for_status()
+    return files
+
+
+def test_what_is_archived_is_read_without_us_as_the_document_says(
+    suite: Suite, first: dict[str, bytes], tmp_path: Path
+) -> None:
+    checking, restoring = blocks("formats.md", PYTHON)
+    (tmp_path / "check.py").write_text(checking)
+    (tmp_path / "restore.py").write_text(restoring)
+    (tmp_path / "datasets").symlink_to(suite.archive / "datasets")
+    requests.put(f"{suite.urls['archive']}/987654", b"x" * 3_000_000, timeout=60).raise_for_status()
+    (pack,) = (path for path in suite.archive.glob("packs/*/*/*") if path.stat().st_size == 3_000_000)
+    newest = len(requests.get(f"{suite.urls['datasets']}/{LOI}?versions", timeout=60).json()["versions"])
+    (script,) = blocks("formats.md", EXAMPLE)
+    script = script.replace("find datasets", "find datasets/")  # here it is a link
+    script += f'python restore.py "$folder" v{newest} newest; python check.py {pack}'
+    assert "damaged" not in run(suite, script, tmp_path).stdout
+    assert (tmp_path / "restored" / "MANIFEST.yaml").is_file()
+    found = {str(path.relative_to(tmp_path / "newest")): path for path in (tmp_path / "newest").rglob("*")}
+    assert {name: found[name].read_bytes() for name in first} == first
+    content = bytearray(pack.read_bytes())
+    content[2_000_000] ^= 1
+    (tmp_path / "damaged").write_bytes(content)
+    (tmp_path / "damaged.json").write_bytes(pack.with_suffix(".json").read_bytes())
+    assert run(suite, f"python check.py {tmp_path / 'damaged'}", tmp_path).stdout == "block 1 is damaged\n"
+
+
+def test_the_audit_and_the_rebuild_run_as_their_document_says(
+    suite: Suite, first: dict[str, bytes], tmp_path: Path
+) -> None:
+    audit, rebuild = blocks("audit.md", EXAMPLE)
+    told = run(suite, audit, tmp_path).stdout
+    assert told.count(" 0 damaged, 0 unreadable, 0 left") == 2 and '"findings": []' in told
+    script = f"export PACIFICA_DATABASE_PEEWEE_URL=sqlite:///{tmp_path}/new.db\n{rebuild}"
+    assert " versions added" in run(suite, script, tmp_path).stdout

@@ -6,6 +6,7 @@ import random
 import re
 import socket
 import subprocess
+import sys
 import tarfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -46,22 +47,36 @@ def cart(deployment: Suite, files: list[dict[str, Any]]) -> str:
     return deployment.cart(deployment.fill_cart(wanted(files)))
 
 
-def test_every_command_of_the_chapter_does_what_it_says(
-    deployment: Suite, files: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    text = CHAPTER.read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == len(re.findall(r"^```sh$", text, re.MULTILINE)) >= 10
-    selection = requests.Request("POST", "http://x", json={"fileids": wanted(files)}).prepare().body
-    (tmp_path / "selection.json").write_bytes(selection)  # type: ignore[arg-type]
-    known = os.environ | {"cartd": deployment.urls["cartd"], "uid": str(uuid.uuid4()), "LC_ALL": "C.UTF-8"}
+def run(blocks: list[str], folder: Path, environment: dict[str, str], **variables: str) -> str:
+    """Run blocks of shell commands one after the other; AssertionError for one that fails or complains."""
+    path = f"{Path(sys.executable).parent}:{environment['PATH']}"
     said = ""
     for block in blocks:
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=known, capture_output=True, timeout=60
-        )
+            ["bash", "-euo", "pipefail", "-c", block], cwd=folder, capture_output=True, timeout=60, check=False,
+            env=environment | variables | {"PATH": path, "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
         assert (done.returncode, done.stderr.decode()) == (0, ""), block
         said += done.stdout.decode()
+    return said
+
+
+def commands(of: str) -> list[str]:
+    """Return the blocks of commands of the chapter's part ``of``: user or administrator."""
+    parts = dict(zip(("user", "administrator"), CHAPTER.read_text().split("\n## Administration\n"), strict=True))
+    blocks = re.findall(r"^```sh\n(.*?)^```$", parts[of], re.DOTALL | re.MULTILINE)
+    assert len(blocks) == len(re.findall(r"^```sh$", parts[of], re.MULTILINE))
+    return blocks
+
+
+def test_every_command_of_the_chapter_does_what_it_says(
+    deployment: Suite, files: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    blocks = commands("user")
+    assert len(blocks) >= 10
+    urls = {name: deployment.urls[name] for name in ("cartd", "datasafe")}
+    job = str(files[0]["transaction_id"])
+    said = run(blocks, tmp_path, dict(os.environ), **urls, uid=str(uuid.uuid4()), job=job)
     assert "X-Pacifica-Status: ready" in said
     assert "Cart Deleted Successfully" in said
     for folder in ("run", "piped/run", "with-bsdtar/run", "with-7z/run"):
@@ -71,6 +86,19 @@ def test_every_command_of_the_chapter_does_what_it_says(
             if path.is_file()
         }
         assert found == FILES, folder
+
+
+def test_every_command_of_the_administrator_does_what_it_says(
+    deployment: Suite, files: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    blocks = commands("administrator")
+    assert {word for block in blocks for word in block.split()} >= {"dbchk", "dump", "fixit", "purge"}
+    uid = deployment.fill_cart(wanted(files))
+    said = run(blocks, tmp_path, deployment.administrators, uid=uid).splitlines()
+    assert f"{uid}\tready\troot\t" in said
+    assert f"{uid}: ready" in said
+    assert said[-1] == "0 carts purged"
+    assert len(requests.get(deployment.cart(uid), timeout=30).content) > len(NOISE)
 
 
 def test_every_reader_of_tar_reads_it_without_a_word(cart: str, tmp_path: Path) -> None:
@@ -118,6 +146,25 @@ def test_a_part_of_another_cart_is_never_put_behind_a_part_of_this_one(
     answer = requests.get(f"{other}?filename=run.tar", headers={"Range": "bytes=1000-", "If-Range": tag}, timeout=30)
     assert answer.status_code == 200
     assert answer.headers["ETag"] != tag
+
+
+def test_a_download_of_a_cart_that_was_posted_anew_begins_anew(
+    deployment: Suite, files: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    url = f"{deployment.cart(uid := deployment.fill_cart(wanted(files)))}?filename=run.tar"
+    old = requests.get(url, timeout=30)
+    deployment.fill_cart(wanted(files[:4]), uid)
+    new = requests.get(url, timeout=30)
+    for tag, status, content in (
+        (old.headers["ETag"], 200, new.content),
+        (new.headers["ETag"], 206, new.content[700:]),
+    ):
+        command = ["curl", "-fsS", "-r", "700-", "-H", f"If-Range: {tag}", "-o", "got", "-w", "%{http_code}", url]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=True)
+        assert (int(done.stdout), (tmp_path / "got").read_bytes()) == (status, content)
+    assert len(new.content) != len(old.content)
+    weak = {"Range": "bytes=700-", "If-Range": f"W/{new.headers['ETag']}"}
+    assert requests.get(url, headers=weak, timeout=30).status_code == 200
 
 
 def test_the_wrong_range_of_a_complete_download_ends_curl_and_wget_well(cart: str, tmp_path: Path) -> None:

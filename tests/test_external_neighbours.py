@@ -1,116 +1,19 @@
 """Ingest with external neighbours, which another suite's datasafe plays, behind a proxy that fails as it is told to."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
 from pacifica.tests.system.bundles import bundle
+from pacifica.tests.system.faulty import FaultProxy, external
 from pacifica.tests.system.suite import Suite, until
 
 pytestmark = pytest.mark.timeout(300)
 
-REFUSAL = b'{"status": "412", "message": "Precondition Failed: Invalid values for project", "traceback": ""}'
 FILES = {"a.txt": b"alpha\n", "run/b.bin": bytes(range(256)) * 5000, "run/empty": b"", "run/c.txt": b"gamma"}
-
-
-class FaultProxy:
-    """Passes requests on to ``target``; ``faults`` says what happens to the next ones whose (method, path) match."""
-
-    def __init__(self, target: str) -> None:
-        self.target, self.seen, self.faults = target, [], []  # type: ignore[var-annotated]
-        self.held = threading.Event()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                proxy.handle(self)
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_PATCH = handle_any
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def fail(self, method: str, part: str, how: str, times: int = 1) -> None:
-        self.faults += [[method, part, how] for _ in range(times)]
-
-    def handle(self, request: Any) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        self.seen.append((request.command, request.path))
-        how = None
-        for fault in self.faults:
-            if fault[0] == request.command and fault[1] in request.path:
-                how = fault[2]
-                self.faults.remove(fault)
-                break
-        if how == "hold":
-            self.held.set()
-            time.sleep(30)
-        if how == "reset":
-            request.connection.shutdown(socket.SHUT_RDWR)
-            return
-        if how in ("500", "503"):
-            self.answer(request, int(how), b'{"status": "error"}', {"Retry-After": "0"} if how == "503" else {})
-            return
-        if how == "wrong" and request.command == "PUT":
-            body = b"X" + body[1:]
-        if how == "refuse":
-            self.answer(request, 412, REFUSAL, {})
-            return
-        headers = {name: request.headers[name] for name in ("Last-Modified", "Content-Type") if name in request.headers}
-        found = requests.request(request.command, self.target + request.path, data=body, headers=headers, timeout=30)
-        if how == "lost":  # done, but nobody hears of it
-            request.connection.shutdown(socket.SHUT_RDWR)
-            return
-        content = found.content[:-1] if how == "short" else found.content
-        if how == "flipped":
-            content = b"X" + content[1:]
-        kept = {name: value for name, value in found.headers.items() if name.startswith(("X-", "Last-M"))}
-        self.answer(request, found.status_code, content, kept, len(found.content))
-
-    def answer(
-        self, request: Any, status: int, body: bytes, headers: dict[str, str], length: int | None = None
-    ) -> None:
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name, value)
-        request.send_header("Content-Type", "application/json")
-        if status != 204:
-            request.send_header("Content-Length", str(len(body) if length is None else length))
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(body)
-        if length is not None and length != len(body):
-            request.connection.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    suite = Suite(tmp_path_factory.mktemp("other") / "data")
-    try:
-        yield suite.start()
-    finally:
-        suite.stop()
-
-
-@pytest.fixture(scope="module")
-def proxy(other: Suite) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(other.urls["datasafe"])
-    yield proxy
-    proxy.server.shutdown()
+DONE = ("lost", "drip")  # the service did what it was asked to
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +21,11 @@ def suite(proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("external")
     suite = Suite(
         folder / "data",
-        {
-            "UNIQUEID_URL": f"{proxy.url}/uniqueid",
-            "POLICY_INGEST_URL": f"{proxy.url}/policy/ingest",
-            "METADATA_INGEST_URL": f"{proxy.url}/metadata/ingest",
-            "ARCHIVEINTERFACE_URL": f"{proxy.url}/archive",
-            "VOLUME_PATH": str(folder / "volume"),
-            "PACIFICA_NEIGHBOURS_RETRY_SECONDS": "0.02",
-            "PACIFICA_NEIGHBOURS_TIMEOUT": "5",
+        external(proxy.url, folder / "volume")
+        | {
+            "PACIFICA_NEIGHBOURS_TIMEOUT": "3",
+            "PACIFICA_NEIGHBOURS_ANSWER_SECONDS": "5",
+            "PACIFICA_NEIGHBOURS_MIN_RATE": "10 MiB",
             "PACIFICA_NEIGHBOURS_REQUEST_SECONDS": "1",
             "PACIFICA_WORKER_MAX_ATTEMPTS": "3",
         },
@@ -138,14 +38,12 @@ def suite(proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(autouse=True)
 def no_faults(proxy: FaultProxy) -> None:
-    proxy.faults.clear()
-    proxy.seen.clear()
-    proxy.held.clear()
+    proxy.heal()
 
 
-def archived(suite: Suite, other: Suite, files: dict[str, bytes] = FILES) -> int:
-    """Upload, and hold what the neighbours have against it; return the job."""
-    job = int(suite.upload(bundle(files))["job_id"])
+def archived(suite: Suite, other: Suite, files: dict[str, bytes] = FILES, job: int = 0) -> int:
+    """Upload, if there is no ``job`` yet, and hold what the neighbours have against it; return the job."""
+    job = job or int(suite.upload(bundle(files))["job_id"])
     state = suite.finished(job, 60)
     assert (state["state"], state["task"], state["task_percent"]) == ("OK", "ingest metadata", "100.00000"), state
     there, here = other.files(job), suite.files(job)
@@ -165,29 +63,53 @@ def test_a_bundle_goes_to_external_neighbours_in_pacificas_order(suite: Suite, o
     assert f"range={len(FILES)}&mode=file" in proxy.seen[1][1]
 
 
+def half_sent(suite: Suite, proxy: FaultProxy) -> tuple[int, set[int], set[int]]:
+    """Upload to an archive that keeps two files as they are and no more; return the job, and the ids of both kinds."""
+    proxy.fail("PUT", "/archive/", "pass", times=2)
+    proxy.fail("PUT", "/archive/", "wrong", times=1000)
+    job = suite.upload(bundle(FILES))["job_id"]
+    state = suite.finished(job, 60)
+    assert (state["state"], state["task"]) == ("FAILED", "ingest files"), state
+    ids = sorted(set(proxy.put()))
+    assert len(ids) == 3
+    return job, set(ids[:2]), set(ids[2:])
+
+
 @pytest.mark.parametrize(
     ("method", "part", "how"),
     [
         ("GET", "mode=file", "reset"),
         ("POST", "/policy/", "503"),
+        ("POST", "/policy/", "drip"),
+        ("PUT", "/archive/", "500"),
         ("PUT", "/archive/", "503"),
+        ("PUT", "/archive/", "slow"),
+        ("PUT", "/archive/", "stall"),
+        ("PUT", "/archive/", "drip"),
+        ("PUT", "/archive/", "drip body"),
         ("PUT", "/archive/", "reset"),
         ("PUT", "/archive/", "lost"),
+        ("GET", "/archive/", "500"),
         ("GET", "/archive/", "503"),
+        ("GET", "/archive/", "slow"),
+        ("GET", "/archive/", "stall"),
+        ("GET", "/archive/", "drip"),
+        ("GET", "/archive/", "drip body"),
         ("GET", "/archive/", "reset"),
         ("PUT", "/metadata/", "503"),
         ("PUT", "/metadata/", "reset"),
         ("PUT", "/metadata/", "lost"),
+        ("PUT", "/metadata/", "drip"),
     ],
 )
 def test_what_passes_is_waited_for(suite: Suite, other: Suite, proxy: FaultProxy, method: str, part: str, how: str):
     # what the metadata service did is asked for, and so its PUT is not repeated
-    proxy.fail(method, part, how, times=1 if (part, how) == ("/metadata/", "lost") else 2)
+    proxy.fail(method, part, how, times=1 if part == "/metadata/" and how in DONE else 2)
     archived(suite, other)
     assert not proxy.faults
 
 
-@pytest.mark.parametrize(("method", "how"), [("PUT", "wrong"), ("GET", "flipped"), ("GET", "short")])
+@pytest.mark.parametrize(("method", "how"), [("PUT", "wrong"), ("PUT", "cut"), ("GET", "flipped"), ("GET", "short")])
 def test_bytes_that_the_archive_does_not_keep_are_sent_again(
     suite: Suite, other: Suite, proxy: FaultProxy, method: str, how: str
 ):
@@ -195,16 +117,69 @@ def test_bytes_that_the_archive_does_not_keep_are_sent_again(
     archived(suite, other)
 
 
-def test_an_archive_that_never_keeps_what_it_is_sent_fails_the_job_and_nothing_stays(
+def test_when_a_job_fails_what_is_not_sound_goes_at_once_and_a_retry_of_the_failed_files_spares_the_rest(
     suite: Suite, other: Suite, proxy: FaultProxy
 ):
+    job, good, bad = half_sent(suite, proxy)
+    until(lambda: all(_gone(other, id) for id in bad), 20, "the deletion of what was not kept")
+    assert not any(_gone(other, id) for id in good)
+    assert suite.files(job) == other.files(job) == []
+    about = requests.get(f"{suite.urls['ingest']}/jobs/{job}", timeout=20).json()
+    assert [fault["file"] for fault in about["faults"]] == ["data/run/empty"]
+    assert about["files"] == {"done": 2, "total": 4}
+    assert "with --failed, 2 files that the archive was found to keep are not sent again" in about["next"]["what"]
+    proxy.heal()
+    suite.command("ingest", "job", "retry", "--failed", job)
+    archived(suite, other, job=job)
+    assert sorted(proxy.put()) == [max(good) + 1, max(good) + 2]
+
+
+def test_a_retry_of_all_files_sends_every_file_again(suite: Suite, other: Suite, proxy: FaultProxy):
+    job, good, _ = half_sent(suite, proxy)
+    proxy.heal()
+    suite.command("ingest", "job", "retry", job)
+    archived(suite, other, job=job)
+    assert sorted(proxy.put()) == list(range(min(good), min(good) + len(FILES)))
+
+
+def test_a_retry_with_another_bundle_withdraws_what_was_sent_of_the_first(
+    suite: Suite, other: Suite, proxy: FaultProxy, tmp_path: Path
+):
+    job, good, _ = half_sent(suite, proxy)
+    proxy.heal()
+    files = {"another": b"bundle", "of": b"more", "files": b"", "than": b"it", "had": b"before"}
+    (tmp_path / "bundle.tar").write_bytes(bundle(files))
+    suite.command("ingest", "retry", "--failed", "--job-id", job, "--path", tmp_path / "bundle.tar")
+    archived(suite, other, files, job)
+    assert all(_gone(other, id) for id in good)
+    assert not good & {file["_id"] for file in suite.files(job)}
+
+
+def test_what_a_failed_job_has_at_the_archive_goes_in_the_end(suite: Suite, other: Suite, proxy: FaultProxy):
+    job, good, _ = half_sent(suite, proxy)
+    proxy.heal()
+    suite.stop()
+    suite.environment["PACIFICA_INGEST_KEEP_SENT_HOURS"] = "0"
+    suite.start()
+    until(lambda: all(_gone(other, id) for id in good), 20, "the deletion of what was put")
+    suite.stop()
+    del suite.environment["PACIFICA_INGEST_KEEP_SENT_HOURS"]
+    suite.start()
+    proxy.seen.clear()
+    suite.command("ingest", "job", "retry", "--failed", job)
+    archived(suite, other, job=job)
+    assert len(proxy.put()) == len(FILES)
+
+
+def test_what_a_cancelled_job_has_at_the_archive_goes_at_once(suite: Suite, other: Suite, proxy: FaultProxy):
     proxy.fail("PUT", "/archive/", "pass", times=2)
-    proxy.fail("PUT", "/archive/", "wrong", times=1000)
+    proxy.fail("PUT", "/archive/", "hold", times=1)
     job = suite.upload(bundle(FILES))["job_id"]
-    state = suite.finished(job, 60)
-    assert (state["state"], state["task"]) == ("FAILED", "ingest files"), state
-    ids = {int(path.rpartition("/")[2]) for method, path in proxy.seen if (method, path[:9]) == ("PUT", "/archive/")}
-    until(lambda: all(_gone(other, id) for id in ids), 20, "the deletion of what was put")
+    assert proxy.held.wait(30)
+    asked = requests.delete(f"{suite.urls['ingest']}/jobs/{job}", timeout=20)
+    assert (asked.status_code, asked.json()["state"]) == (202, "ARCHIVING")
+    assert suite.finished(job, 60)["exception"] == "Cancelled by root."
+    until(lambda: all(_gone(other, id) for id in proxy.put()), 20, "the deletion of what was put")
     assert suite.files(job) == other.files(job) == []
 
 

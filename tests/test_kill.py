@@ -8,44 +8,24 @@ import pytest
 
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.crash import CONTENTS, Mortal
+from pacifica.tests.system.steps import EMBEDDED, calls, matrix
 from pacifica.tests.system.suite import until
 
+# With web and worker in one process, also those of their steps that have a name in common.
 STEPS = [
-    # the request
-    "pacifica.ingest.upload:open_job after 1",
-    "pacifica.ingest.upload:receive after 1",
-    "pacifica.ingest.upload:Spooled.save before 1",
-    "pacifica.ingest.upload:Spooled.save after 1",
-    "pacifica.common.state:Work.move after 1",
-    "pacifica.ingest.upload:ring after 1",
-    "pacifica.ingest.rest:state_object before 1",
-    # the worker
-    "pacifica.common.state:_take before 1",
-    "pacifica.common.state:_take after 1",
-    "pacifica.ingest.archiving:check after 1",
+    *matrix(EMBEDDED),
     "pacifica.common.state:Work.move after 2",
-    "pacifica.common.ledger:allocate after 2",
+    "pacifica.ingest.ids:allocate after 2",
     "pacifica.common.state:Work.move after 3",
-    "pacifica.common.ledger:begin_pack before 1",
-    "pacifica.common.ledger:begin_pack after 1",
     "pacifica.common.volume:fsync_directory before 1",
-    "pacifica.common.pack:Sidecar.write after 1",
-    "pacifica.common.volume:_link after 1",
-    "pacifica.ingest.archiving:keep after 1",
-    "pacifica.common.ledger:add_files after 1",
     "pacifica.common.state:Work.move after 4",
-    "pacifica.common.ledger:publish after 1",
-    "pacifica.ingest.archiving:record after 1",
-    "pacifica.ingest.archiving:announce_archived after 1",
-    "pacifica.ingest.archiving:Spooled.discard before 1",
-    "pacifica.ingest.archiving:Spooled.discard after 1",
 ]
 
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
     """A suite that dies in each test and lives on in the next, with all that it archived before."""
-    suite = Mortal(tmp_path_factory.mktemp("mortal") / "data", sorted({step.split()[0] for step in STEPS}))
+    suite = Mortal(tmp_path_factory.mktemp("mortal") / "data", calls(STEPS))
     try:
         yield suite.start()
     finally:

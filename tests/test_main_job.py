@@ -409,13 +409,15 @@ def test_a_selection_that_is_none_is_refused_and_leaves_no_cart(deployment: Suit
     assert requests.get(url, timeout=10).status_code == 404
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a/b", "a\nb", "a\x00b", "x" * 300, "/", "\\..\\x\r\ny"])
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a/b", "a\nb", "a\x00b", "x" * 300, "/", "\\..\\x\r\ny", "back\\slash.tar"]
+)
 def test_a_download_name_that_is_none_is_refused(cart: str, name: str) -> None:
     answer = requests.get(cart, {"filename": name}, timeout=10)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
 
-@pytest.mark.parametrize("name", ['quo"te.tar', "ü€.tar", "semi;colon.tar", "no-end", "a b.tar", "back\\slash.tar"])
+@pytest.mark.parametrize("name", ['quo"te.tar', "ü€.tar", "semi;colon.tar", "no-end", "a b.tar"])
 def test_a_download_name_may_be_anything_printable(cart: str, name: str, tmp_path: Path) -> None:
     answer = requests.get(cart, {"filename": name}, timeout=10)
     assert answer.status_code == 200

@@ -10,6 +10,7 @@ import tarfile
 import uuid
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,64 @@ def test_nothing_of_the_clients_credentials_or_proxies_goes_further(fronted: Fro
     assert "emerg" not in fronted.errors()
     assert "a client request body is buffered" not in fronted.errors()
     assert "an upstream response is buffered" not in fronted.errors()
+
+
+# ---- requests that two readers read differently --------------------------------------------------------------------
+
+SMUGGLED = bundle({"x": b"smuggled"})
+HIDDEN = (
+    b"POST /upload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Http-Authed-User: mallory\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED
+)
+CHUNK = b"5\r\nalpha\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        (["Content-Length: 5", "Transfer-Encoding: chunked"], True),
+        (["Transfer-Encoding: chunked", f"Content-Length: {len(CHUNK)}"], True),
+        (["Content-Length: 5", f"Content-Length: {len(CHUNK) + len(HIDDEN)}"], True),
+        (["Content-Length: 5", "Content-Length: 5"], True),
+        (["Content-Length: 5, 5"], True),
+        (["Content-Length: +5"], True),
+        (["Content-Length: 0x5"], True),
+        (["Content-Length : 5"], True),
+        (["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], True),
+        (["Transfer-Encoding: chunked", "Transfer-Encoding: identity"], True),
+        (["Transfer-Encoding: xchunked"], True),
+        (["Transfer-Encoding: identity, chunked"], True),
+        (["Transfer-Encoding : chunked"], True),
+        (["Transfer-Encoding:\x0bchunked"], True),
+        (["Transfer_Encoding: chunked", "Content-Length: 5"], False),
+        (["Content_Length: 100000", "Content-Length: 5"], False),
+        (["X: x\nTransfer-Encoding: chunked", "Content-Length: 5"], False),
+        (["X: x\rTransfer-Encoding: chunked", "Content-Length: 5"], False),
+        (["Transfer-Encoding: chunked"], False),
+        (["Content-Length: 5"], False),
+    ],
+)
+def test_no_request_is_smuggled_past_nginx(fronted: Fronted, headers: list[str], refused: bool) -> None:
+    for body in (CHUNK + HIDDEN, b"0\r\n\r\n" + HIDDEN, b"5;\nx\r\nalpha\r\n0\r\n\r\n" + HIDDEN):
+        told = b""
+        with connection(fronted, "ingest") as client, suppress(ConnectionResetError):
+            client.sendall(request("POST /upload", *headers) + body)
+            while piece := client.recv(100_000):
+                told += piece
+        statuses = [int(line[9:12]) for line in told.split(b"\r\n") if line.startswith(b"HTTP/1.")]
+        assert statuses, headers
+        if refused:
+            assert statuses[0] in (400, 501), (headers, statuses)
+            assert len(statuses) == 1, (headers, statuses)
+        assert set(statuses[1:]) <= {400, 401}, (headers, statuses)  # to nginx it was one more request, of nobody
+    assert fronted.query("SELECT count(*) FROM job WHERE owner = 'mallory'") == [(0,)]
+
+
+def test_what_is_hidden_there_would_be_believed_behind_nginx(fronted: Fronted) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(fronted.listen("ingest"))
+        client.sendall(HIDDEN)
+        assert client.recv(12) == b"HTTP/1.1 200"
+    until(lambda: fronted.query("SELECT count(*) FROM job WHERE owner = 'mallory'") == [(1,)], 30, "the job")
+    fronted.query("UPDATE job SET owner = 'nobody' WHERE owner = 'mallory' RETURNING id")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,39 @@ def test_a_configuration_that_cannot_be_used_is_told(
     monkeypatch.setenv(f"{service.upper()}_CONFIG", str(tmp_path / "config.ini"))
     assert "nonsense" in told(f"pacifica-{service}-cmd", "dbchk")
     assert "nonsense" in told("pacifica", "up", "--data", tmp_path / "data", "--ports", "auto")
+
+
+MORTAL = """
+import os, pathlib
+from pacifica.common import embedded
+loop = embedded._Consumer.loop
+def until_it_is_told(self, obj, connection, *more, **options):
+    drain = connection.drain_events
+    def drained(**given):
+        if pathlib.Path(os.environ["MARK"]).exists():
+            raise OSError(22, "no broker does that")
+        return drain(**given)
+    connection.drain_events = drained
+    return loop(self, obj, connection, *more, **options)
+embedded._Consumer.loop = until_it_is_told
+"""
+
+
+def test_a_worker_that_dies_by_itself_ends_the_suite_and_the_next_start_does_its_work(
+    own_suite: Suite, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    own_suite.environment["MARK"] = str(mark)
+    own_suite.start(f"exec({MORTAL!r}); {UP}")
+    mark.touch()
+    job = 0
+    with suppress(requests.ConnectionError):
+        job = own_suite.upload(bundle({"x": b"x"}))["job_id"]
+    process = own_suite.process
+    assert process is not None
+    until(lambda: process.poll() is not None, 60, "the end of the suite")
+    assert own_suite.stop() == 1
+    assert "a worker has died" in own_suite.log.read_text()
+    own_suite.start()
+    job = job or own_suite.upload(bundle({"x": b"x"}))["job_id"]
+    assert own_suite.finished(job, 60)["state"] == "OK"

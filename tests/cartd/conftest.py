@@ -16,7 +16,7 @@ from pacifica.cartd import reading
 from pacifica.cartd.config import Cartd, Settings
 from pacifica.cartd.rest import Root
 from pacifica.cartd.shelf import Shelf
-from pacifica.common import ledger, rest
+from pacifica.common import counter, ledger, rest
 from pacifica.common.archive import LocalArchive
 from pacifica.common.config import Auth
 from pacifica.common.interface import Incoming
@@ -38,7 +38,7 @@ class Site:
     def archive(self, files: Mapping[str, bytes], hashtype: str = "sha1", owner: str = "root") -> list[dict[str, Any]]:
         """Archive ``files``, each in a pack of its own; return what a selection of them says."""
         entries = []
-        first = ledger.allocate("file", len(files))
+        first = counter.allocate("file", len(files))
         for id, (path, content) in enumerate(files.items(), first):
             facts = {"length": len(content), "mtime": MTIME, "owner": owner, "hashtype": hashtype}
             LocalArchive(self.volume).put(id, Incoming(fill=io.BytesIO(content).readinto, **facts))

@@ -3,11 +3,13 @@
 import argparse
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from pacifica.cartd import administration, tasks
+from pacifica.cartd.config import Cartd
 from pacifica.cartd.orm import Cart, File, State
 from pacifica.common import orm
 from pacifica.common.errors import Conflict
@@ -90,6 +92,19 @@ def test_purge_takes_what_was_not_used_for_so_long(site, command):
         "busy": State.READY,
     }
     assert File.select().count() == 2
+
+
+def test_what_nobody_used_for_expire_days_goes_by_itself(site, command):
+    for uid in ("old", "new"):
+        site.post(uid, site.archive({"a": b"a"}))
+    orm.execute("UPDATE cart SET updated = updated - 86400 * 2 WHERE cart_uid = 'old'")
+    assert tasks.purge_unused in tasks.app.duties
+    for days, left in ((0.0, {"old", "new"}), (3.0, {"old", "new"}), (1.0, {"new"})):
+        site.settings = replace(site.settings, cartd=Cartd(expire_days=days))
+        tasks.purge_unused()
+        assert {cart.cart_uid for cart in Cart.select() if cart.state == State.READY} == left
+    assert site.head("old").status_code == 404
+    assert site.get("new").status_code == 200
 
 
 @pytest.mark.parametrize("text", ["7 days ago", "1 day ago", "2 Weeks ago", "30 minutes ago"])

@@ -6,18 +6,26 @@ import http.client
 import io
 import json
 import tarfile
+import threading
+import tracemalloc
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
 
-from pacifica.cartd import filling, rest
+from pacifica.cartd import filling, plans, reading, rest
+from pacifica.cartd.config import Cartd, Settings
 from pacifica.cartd.orm import Cart, File, State
+from pacifica.cartd.selection import Selection
 from pacifica.common import ledger, orm
 from pacifica.common.archive import LocalArchive
 from pacifica.common.errors import ArchiveUnavailable, DatabaseAway
 from pacifica.common.interface import Incoming
 from pacifica.common.outbox import Outbox
+from pacifica.tests.system.suite import until
 
 FILES = {"a.txt": b"alpha", "sub/b.dat": b"b" * 70_000, "sub/leer": b"", "größe/ü.txt": b"umlaut"}
 
@@ -82,6 +90,54 @@ def test_every_answer_has_status_and_message_also_when_there_is_no_cart(site):
     assert told(site.get("mine", headers={"Range": "bytes=99999999-"}))[:2] == (416, "ready")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "shown"),
+    [
+        ("POST", "c", 400, "error"),
+        ("POST", "c?some=thing", 400, "error"),
+        ("POST", "x" * 256, 400, "error"),
+        ("PUT", "c", 405, "error"),
+        ("PATCH", "c/files/f", 405, "error"),
+        ("DELETE", "c/files/f", 404, "error"),
+        ("GET", "c/files/none", 404, "ready"),
+        ("GET", "c/other", 404, "ready"),
+        ("GET", "c?filename=%0A", 400, "ready"),
+        ("GET", "c?filename=a&filename=b", 400, "error"),
+    ],
+)
+def test_so_has_every_refusal(site, method, path, status, shown):
+    site.post("c", site.archive({"f": b"x"}))
+    answer = requests.request(method, f"{site.server.url}/{path}", data=b"nonsense", timeout=10)
+    assert told(answer) == (status, shown, answer.json()["message"])
+
+
+def test_so_has_the_refusal_of_a_document_that_is_too_large(site):
+    length = {"Content-Length": str(1 << 40)}
+    answer = requests.post(f"{site.server.url}/c", headers=length, timeout=10)
+    assert told(answer) == (413, "error", answer.json()["message"])
+
+
+def test_so_has_every_success(site):
+    entries = site.archive({"f": b"x"})
+    posted = site.post("c", entries)
+    assert told(posted) == (201, "ready", "")
+    for url in ("c", "c/files", "c/files/f", "c?filename=x"):
+        assert told(site.get(url)) == (200, "ready", "")
+    entries[0] |= {"hashtype": "md5", "hashsum": hashlib.md5(b"x").hexdigest()}
+    assert told(site.post("d", entries)) == (201, "staging", "")
+    assert told(site.post("e", [entries[0] | {"id": 99}])) == (201, "error", "File 99 is not in the archive.")
+    gone = site.delete("c")
+    assert (gone.headers["X-Pacifica-Message"], "X-Pacifica-Status" in gone.headers) == ("", False)
+
+
+def test_so_has_what_a_stranger_is_told(site_of_many):
+    url = f"{site_of_many.server.url}/c"
+    for method in ("GET", "HEAD", "POST", "DELETE", "PUT"):
+        assert told(requests.request(method, url, timeout=10))[:2] == (401, "error")
+    away = requests.get(url, headers={"X-Http-Authed-User": "a, b"}, timeout=10)
+    assert told(away) == (401, "error", away.json()["message"])
+
+
 def test_while_a_cart_is_staged_get_answers_202_and_head_staging(site):
     entries = site.archive({"a": b"a"})
     entries[0] |= {"hashtype": "md5", "hashsum": hashlib.md5(b"a").hexdigest()}
@@ -124,7 +180,7 @@ def test_the_top_folder_is_the_file_name_without_tar(site):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc", "/abs", "a/b", "..", ".tar", ".", "a\r\nX-Evil: 1", "a\0b", "\u202etar", "x" * 256]
+    "name", ["../../etc", "/abs", "a/b", "..", ".tar", ".", "a\r\nX-Evil: 1", "a\0b", "\u202etar", "x" * 256, "a\\b"]
 )
 def test_a_file_name_that_could_lead_anywhere_is_refused(site, name):
     site.post("c", site.archive({"f": b"x"}))
@@ -132,7 +188,7 @@ def test_a_file_name_that_could_lead_anywhere_is_refused(site, name):
     assert told(site.head(f"c?filename={quote(name)}"))[0] == 400
 
 
-@pytest.mark.parametrize("name", ['a"b', "a;b", "a%22b", "-rf", "a'b", "a b ", "a\\b"])
+@pytest.mark.parametrize("name", ['a"b', "a;b", "a%22b", "-rf", "a'b", "a b "])
 def test_a_file_name_with_quotes_and_the_like_breaks_no_header(site, name):
     site.post("c", site.archive({"f": b"x"}))
     answer = site.get(f"c?filename={quote(name)}")
@@ -148,6 +204,18 @@ def test_a_bundled_cart_has_its_uid_as_top_folder(site):
     site.post("no folder/ü".replace("/", "|"), entries, bundle=True)
     assert list(members(site.get(quote("no folder|ü") + "?filename=data.tar").content)) == ["data/f"]
     assert site.post("x", entries, bundle="yes").status_code == 400
+
+
+@pytest.mark.parametrize("cartd_settings", [replace(Settings(), cartd=Cartd(bundle_task=True))])
+def test_whether_a_cart_is_bundled_that_does_not_say_is_the_administrators_to_say(site):
+    entries = site.archive({"f": b"x"})
+    for uid, options, folder in (
+        ("one", {}, "one"),
+        ("two", {"bundle": False}, "d"),
+        ("three", {"bundle": None}, "three"),
+    ):
+        site.post(uid, entries, **options)
+        assert list(members(site.get(f"{uid}?filename=d.tar").content)) == [f"{folder}/f"]
 
 
 @pytest.mark.parametrize("uid", ["ü" * 255, "a b", "...", "a'b\"c", "-", "x" * 255])
@@ -177,7 +245,28 @@ def test_what_is_no_uid_is_refused(site, uid):
 
 @pytest.mark.parametrize(
     "path",
-    ["../../x", "//abs/x", "a//b", "", "/", "a/", "a/../b", "./a", "a\0b", "a\nb", "n" * 256, "x/" * 2048 + "y", ".."],
+    [
+        "../../x",
+        "//abs/x",
+        "a//b",
+        "",
+        "/",
+        "a/",
+        "a/../b",
+        "./a",
+        "a\0b",
+        "a\nb",
+        "n" * 256,
+        "x/" * 2048 + "y",
+        "..",
+        "a\x7f",
+        "a\x9b2J",
+        "a\x85b",
+        "a\u2028b",
+        "ü" * 128,
+        "a/..",
+        "a\x1b[2J",
+    ],
 )
 def test_a_path_that_is_no_path_in_the_cart_is_refused_with_its_place(site, path):
     good, bad = site.archive({"good": b"x", "bad": b"y"})
@@ -185,6 +274,25 @@ def test_a_path_that_is_no_path_in_the_cart_is_refused_with_its_place(site, path
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_selection")
     assert [fault["position"] for fault in answer.json()["faults"]] == [1]
     assert Cart.select().count() == 0
+
+
+def test_every_path_that_is_file_and_folder_is_named(site):
+    paths = ["a", "a/b/c", "a/b", "a!", "a b/c", "b/c/d", "b", "bb/c", "ü", "ü/x", "z/z", "zz"]
+    (entry,) = site.archive({"f": b"x"})
+    answer = site.post("c", [entry | {"path": path} for path in paths])
+    assert [fault["entry"] for fault in answer.json()["faults"]] == ["a", "a/b", "b", "ü"]
+
+
+def test_deep_paths_cost_no_more_than_their_length(site):
+    entry = {"id": 1, "hashtype": "sha1", "hashsum": "0" * 40}
+    document = json.dumps({"fileids": [entry | {"path": f"{n}/" + "x/" * 2000 + "y"} for n in range(2000)]}).encode()
+    tracemalloc.start()
+    try:
+        selection = Selection(document, 10_000)
+        assert tracemalloc.get_traced_memory()[1] < 6 * len(document)
+    finally:
+        tracemalloc.stop()
+    assert len(selection) == 2000
 
 
 def test_every_bad_entry_is_listed(site):
@@ -246,7 +354,7 @@ def test_a_post_that_fails_half_way_leaves_no_cart_that_seems_to_work(site, monk
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(filling.ledger, "locate", fail)
+        patch.setattr(filling.ledger, "vouched", fail)
         answer = site.post("c", entries)
     assert answer.status_code in (500, 503)
     assert site.cart("c").state == State.ERROR
@@ -257,13 +365,13 @@ def test_a_post_that_fails_half_way_leaves_no_cart_that_seems_to_work(site, monk
 
 def test_a_cart_deleted_while_it_is_filled_stays_deleted(site, monkeypatch):
     entries = site.archive({"f": b"x"})
-    locate = ledger.locate
+    vouched = ledger.vouched
 
     def delete_meanwhile(ids):
         assert site.delete("c").status_code == 200
-        return locate(ids)
+        return vouched(ids)
 
-    monkeypatch.setattr(filling.ledger, "locate", delete_meanwhile)
+    monkeypatch.setattr(filling.ledger, "vouched", delete_meanwhile)
     assert site.post("c", entries).status_code == 409
     assert site.head("c").status_code == 404
     assert File.select().count() == 0
@@ -334,6 +442,38 @@ def test_the_digest_of_a_file_is_told_in_its_own_algorithm(site):
     assert site.get("c/files/f").headers["Repr-Digest"] == f"sha-256=:{digest}:"
 
 
+def test_the_digest_of_a_tar_is_computed_for_who_wants_it_and_told_to_all(site):
+    site.post("c", site.archive(FILES))
+    whole, want = site.get("c?filename=d"), {"Want-Repr-Digest": "sha-512=3, sha-256=10"}
+    assert "Repr-Digest" not in whole.headers
+    for unwanted in ("sha-512=1", "sha-256=0", "unixsum=1", "x-sha-256=1", "sha-256"):
+        site.get("c?filename=d", headers={"Want-Repr-Digest": unwanted})
+    site.get("c?filename=d", headers=want | {"Range": "bytes=1-"})
+    assert not any(site.volume.carts.rglob("*.sha-256"))
+    site.get("c?filename=d", headers=want)
+    until(lambda: any(site.volume.carts.rglob("*.sha-256")), 10, "the digest")
+    said = f"sha-256=:{base64.b64encode(hashlib.sha256(whole.content).digest()).decode()}:"
+    for answer in (
+        site.get("c?filename=d"),
+        site.get("c?filename=d", headers={"Range": "bytes=1-5"}),
+        site.head("c?filename=d"),
+    ):
+        assert answer.headers["Repr-Digest"] == said
+    assert "Repr-Digest" not in site.get("c?filename=other").headers
+    assert "Repr-Digest" not in site.get("c?filename=d", headers={"Range": "bytes=999999-"}).headers
+    site.get("c", headers=want)
+    until(lambda: "Repr-Digest" in site.head("c", headers=want).headers, 10, "that of the unnamed one")
+    for number in range(6):
+        site.get(f"c?filename={number}", headers=want)
+    until(lambda: "Repr-Digest" in site.head("c?filename=5").headers, 10, "that of the last one")
+    until(lambda: len([*site.volume.carts.rglob("*.sha-256")]) == 4, 10, "the others to go")
+    for torn in site.volume.carts.rglob("*.sha-256"):
+        torn.write_bytes(b"")
+    assert "Repr-Digest" not in site.get("c?filename=5").headers
+    site.delete("c")
+    assert not any(site.volume.carts.rglob("*.*"))
+
+
 @pytest.mark.parametrize("count", [999, 1000, 1001, 2000])
 def test_a_long_list_is_streamed_whole(site, count):
     (entry,) = site.archive({"f": b"x"})
@@ -358,6 +498,28 @@ def test_damage_breaks_the_download_off_and_marks_file_and_cart(site):
     assert ledger.find(entries[0]["id"]).verdict is None
     site.post("again", entries)
     assert told(site.head("again")) == (500, "error", f"File {entries[1]['id']} is damaged in the archive.")
+
+
+def test_the_plans_of_large_carts_are_made_one_after_the_other_and_each_once(site, monkeypatch):
+    monkeypatch.setattr(plans, "LARGE", 0)
+    monkeypatch.setattr(plans, "_turns", threading.BoundedSemaphore(1))
+    site.post("c", site.archive(FILES))
+    at_work, made, build = Counter(), [], plans.build
+
+    def watched(members, folder, *rest_of):
+        at_work["now"] += 1
+        at_work["most"] = max(at_work["most"], at_work["now"])
+        try:
+            return build(members, folder, *rest_of)
+        finally:
+            at_work["now"] -= 1
+            made.append(folder)
+
+    monkeypatch.setattr(plans, "build", watched)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: site.get(f"c?filename=n{number % 3}"), range(24)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert (sorted(made), at_work["most"]) == (["n0", "n1", "n2"], 1)
 
 
 # ---- whose carts ---------------------------------------------------------------------------------------------------
@@ -391,3 +553,16 @@ def test_a_download_keeps_a_cart_from_being_unused(site):
     orm.execute("UPDATE cart SET updated = 1000")
     site.get("c", headers={"Range": "bytes=1-2"})
     assert site.cart("c").updated == 1000, "one write for many ranges"
+
+
+def test_a_download_holds_its_cart_for_as_long_as_it_lasts(site, monkeypatch):
+    monkeypatch.setattr(reading, "RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(reading, "_thread", None)
+    site.post("c", site.archive({"f": bytes(40 << 20)}))
+    answer = site.get("c", stream=True)
+    begun = next(answer.iter_content(1 << 20))
+    for _ in range(2):
+        orm.execute("UPDATE cart SET read_until = 0")
+        until(lambda: site.cart("c").read_until > orm.clock() + 30, 20, "the next word of the download")
+    assert len(begun + answer.content) == int(answer.headers["Content-Length"])
+    until(lambda: not reading._held, 20, "the end of the download")

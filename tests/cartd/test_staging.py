@@ -296,7 +296,7 @@ def disk(site, monkeypatch):
     made = Disk()
 
     def free(_) -> int:
-        files = (path for path in site.volume.carts.rglob("*") if path.is_file() and not path.suffix)
+        files = (p for p in site.volume.carts.rglob("*") if p.is_file() and p.suffix not in (".json", ".plan"))
         return made.size - sum(path.stat().st_size for path in files)
 
     monkeypatch.setattr(type(site.shelf), "free", free)
@@ -345,6 +345,21 @@ def test_nothing_is_evicted_that_may_not_be_or_in_vain(site, archive, work, disk
     assert states(site) == {"c0": "READY", "c1": "READY", "c2": "READY", "new": "ERROR"}
 
 
+def test_what_had_come_of_a_cart_that_failed_makes_room(site, archive, work, disk, monkeypatch):
+    monkeypatch.setattr(pull, "RESUMES_MAX", 0)
+    archive.files[5] = BIG * 3
+    archive.script[5], archive.always[5] = ["reset"], "500"
+    site.post("failed", selection(archive, 5))
+    assert work("failed").state == State.ERROR
+    home = site.shelf.staged(site.cart("failed").id)
+    assert [path.stat().st_size for path in home.spool.iterdir()] == [4 << 20]
+    archive.script[5], archive.always[5] = [], ""
+    site.post("new", selection(archive, 5))
+    assert work("new").state == State.READY
+    assert states(site) == {"failed": "DELETED", "new": "READY"}
+    assert not home.root.exists()
+
+
 @both
 def test_room_promised_to_a_cart_that_is_staged_is_not_given_twice(site, archive, work, disk):
     disk.size = 5_000_000
@@ -362,8 +377,8 @@ def test_a_download_that_begins_while_it_is_chosen_for_eviction_wins(site, archi
     filled(site, archive, work, 3)
     idle = space._idle
 
-    def begin(cart, seconds):
-        found = idle(cart, seconds)
+    def begin(*given):
+        found = idle(*given)
         site.get("c0?filename=data", headers={"Range": "bytes=0-1"})
         return found
 

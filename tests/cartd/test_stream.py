@@ -21,7 +21,8 @@ from pacifica.cartd.plan import Member, Plan, build
 from pacifica.cartd.run import Kind
 from pacifica.cartd.stream import LARGE, READERS_MAX, stream
 from pacifica.common.errors import Damaged
-from pacifica.common.pack import PackReader, Sidecar
+from pacifica.common.pack import PackReader
+from pacifica.common.sidecar import Sidecar
 from pacifica.common.volume import Volume, new_name
 
 MEBI = 1 << 20

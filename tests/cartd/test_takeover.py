@@ -14,7 +14,7 @@ from pacifica.cartd.filling import adopted, verify
 from pacifica.cartd.orm import SCHEMA, Cart, CartSystem, File
 from pacifica.cartd.ready import make_ready
 from pacifica.cartd.shelf import Shelf
-from pacifica.common import ledger, orm
+from pacifica.common import counter, orm
 from pacifica.common.archive import LocalArchive
 from pacifica.common.auth import Principal
 from pacifica.common.errors import NotFound
@@ -98,7 +98,7 @@ def volume(tmp_path):
 
 
 def archived(volume: Volume, content: bytes) -> int:
-    id = ledger.allocate("file")
+    id = counter.allocate("file")
     incoming = Incoming(fill=io.BytesIO(content).readinto, length=len(content), mtime=1.0, owner="anna")
     LocalArchive(volume).put(id, incoming)
     return id

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pacifica.common import ledger, orm
+from pacifica.common import draft, ledger, orm
 from pacifica.common.archive import LocalArchive, make_archive
 from pacifica.common.errors import (
     BadConfiguration,
@@ -19,7 +19,7 @@ from pacifica.common.errors import (
     RangeNotSatisfiable,
 )
 from pacifica.common.interface import Incoming
-from pacifica.common.pack import Sidecar
+from pacifica.common.sidecar import Sidecar
 from pacifica.common.spool import receive
 from pacifica.common.volume import BLOCK, Volume, keep, new_name
 
@@ -129,17 +129,17 @@ def test_a_damaged_neighbour_does_no_harm(archive):
     sizes = (BLOCK + 1000, 5000, 700)
     spooled, name = archive.volume.spool / new_name(), new_name()
     received = receive(io.BytesIO(DATA).readinto, spooled)
-    pack = ledger.begin_pack(name, "bundle", 1, 1, 1, 3, received.size, "ann")
+    pack = draft.begin_pack(name, "bundle", 1, 1, 1, 3, received.size, "ann")
     rows, offset = [], 0
     for id, size in enumerate(sizes, 1):
         hashsum = hashlib.sha1(DATA[offset : offset + size]).hexdigest()
         rows.append((id, offset, size, 0, "sha1", hashsum, "", str(id), "text/plain", 0.0, 0.0))
         offset += size
-    ledger.add_files(pack, rows, lambda: None)
+    draft.add_files(pack, rows, lambda: None)
     Sidecar.of(pack, received.blocks).write(archive.volume)
     keep(spooled, archive.volume.pack_path(name))
     with orm.transaction():
-        ledger.publish(pack)
+        draft.publish(pack)
     flip(archive, 2, 10)
     assert b"".join(archive.open(3)) == DATA[sizes[0] + sizes[1] : sum(sizes)]
     with pytest.raises(Damaged):

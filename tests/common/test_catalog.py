@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pacifica.common import ledger, orm
+from pacifica.common import draft, ledger, orm
 from pacifica.common.catalog import (
     FileKeyValue,
     ProjectUser,
@@ -37,13 +37,13 @@ def enter(id, **fields):
 
 
 def archived(job, first, count=2, owner="poster", publish=True):
-    pack = ledger.begin_pack(new_name(), "bundle", job, 1, first, count, 9999, owner)
+    pack = draft.begin_pack(new_name(), "bundle", job, 1, first, count, 9999, owner)
     rows = ((id, 0, 4, 512, "sha1", "ab" * 20, "small/a", f"{id}.txt", "text/plain", 1795246628.0, 1795246628.9)
             for id in range(first, first + count))  # fmt: skip
-    ledger.add_files(pack, rows, lambda: None)
+    draft.add_files(pack, rows, lambda: None)
     if publish:
         with orm.transaction():
-            ledger.publish(pack)
+            draft.publish(pack)
     return pack
 
 
@@ -84,7 +84,7 @@ def test_text_that_a_database_cannot_hold_is_refused(value):
 def test_the_files_of_a_transaction_are_listed_as_pacifica_does(monkeypatch):
     archived(1002, first=100, count=3)
     archived(1003, first=200, count=1)
-    monkeypatch.setattr("pacifica.common.ledger.BATCH", 2)
+    monkeypatch.setattr("pacifica.common.batch.BATCH", 2)
     files = list(files_of(1002))
     assert [file["_id"] for file in files] == [100, 101, 102]
     created = files[0].pop("created")
@@ -105,7 +105,7 @@ def test_a_listing_passes_over_gaps_between_ids_and_over_what_is_not_published(m
     archived(2, first=20, count=5, publish=False)
     for id in range(2, 8):
         ledger.delete_file(id, "bob")
-    monkeypatch.setattr("pacifica.common.ledger.BATCH", 2)
+    monkeypatch.setattr("pacifica.common.batch.BATCH", 2)
     assert [file["_id"] for file in files_of(1)] == [1, 8, 9]
     assert list(files_of(2)) == []
 

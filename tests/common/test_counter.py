@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pacifica.common import orm
+import pytest
+
+from pacifica.common import counter, orm
 from pacifica.common.config import Database
 from pacifica.common.tables import COMMON
 
@@ -13,7 +15,7 @@ NAMESPACE = Path(__file__).parents[2] / ".namespace"
 
 TAKERS = """
 import sys, threading
-from pacifica.common import ledger, orm
+from pacifica.common import counter, orm
 from pacifica.common.config import Database
 orm.connect(Database(peewee_url=sys.argv[1], connect_attempts=1))
 print("ready", flush=True)
@@ -21,7 +23,7 @@ sys.stdin.readline()
 taken = []
 def take():
     for count in (1, 3, 2, 1, 5, 1, 1, 2):
-        first = ledger.allocate("file", count)
+        first = counter.allocate("file", count)
         taken.extend(range(first, first + count))
 threads = [threading.Thread(target=take) for _ in range(3)]
 [thread.start() for thread in threads]
@@ -49,3 +51,17 @@ def test_ids_are_distinct_under_many_processes_and_threads(database_url):
     taken = [int(word) for process in processes for word in process.communicate(timeout=60)[0].split()]
     assert len(taken) == 8 * 3 * 16
     assert sorted(taken) == list(range(1, len(taken) + 1))
+
+
+@pytest.mark.usefixtures("database")
+def test_modes_count_apart_and_a_rollback_takes_no_id():
+    assert counter.allocate("file", 10) == 1
+    assert counter.allocate("upload_job") == 1
+    with pytest.raises(ZeroDivisionError), orm.transaction():
+        assert counter.allocate("file", 5) == 11
+        raise ZeroDivisionError
+    assert counter.allocate("file", 1) == 11
+    assert counter.allocate("file", 1 << 40) == 12
+    assert counter.allocate("file", 1) == 12 + (1 << 40)
+    with pytest.raises(ValueError, match="at least one"):
+        counter.allocate("file", 0)

@@ -10,6 +10,12 @@ def test_times_are_pacificas_text():
     assert moment.utc(0) == "1970-01-01 00:00:00.000000"
 
 
+def test_times_are_those_of_rfc_3339_and_of_pacificas_metadata():
+    assert moment.zulu(1795246992.225954) == "2026-11-21T07:43:12.225Z"
+    assert moment.iso(1795246992.9) == "2026-11-21T07:43:12"
+    assert moment.iso(-62135596800) == "0001-01-01T00:00:00"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

@@ -59,7 +59,7 @@ def test_hooks_of_a_rolled_back_savepoint_are_dropped_and_the_others_run(things)
     seen = []
     with orm.transaction():
         orm.after_commit(lambda: seen.append("outer"))
-        with pytest.raises(ZeroDivisionError), orm.transaction():
+        with pytest.raises(ZeroDivisionError), orm.savepoint():
             Thing.create(name="lost")
             orm.after_commit(lambda: seen.append("inner"))
             raise ZeroDivisionError
@@ -122,11 +122,41 @@ def test_rollback_hooks_run_for_the_block_that_failed_last_first(things):
     undone = []
     with orm.transaction():
         orm.on_rollback(lambda: undone.append("outer"))
-        with pytest.raises(ZeroDivisionError), orm.transaction():
+        with pytest.raises(ZeroDivisionError), orm.savepoint():
             orm.on_rollback(lambda: undone.append("one"))
             orm.on_rollback(lambda: undone.append("two"))
             raise ZeroDivisionError
     assert undone == ["two", "one"]
+
+
+def test_a_block_that_failed_takes_the_whole_transaction_with_it_whoever_catches_its_error(things):
+    seen = []
+    with pytest.raises(RuntimeError, match="a block of this transaction failed"), orm.transaction():
+        orm.after_commit(lambda: seen.append("committed"))
+        orm.on_rollback(lambda: seen.append("undone"))
+        with pytest.raises(ZeroDivisionError), orm.transaction():
+            Thing.create(name="half")
+            raise ZeroDivisionError
+        Thing.create(name="other half")
+    assert seen == ["undone"]
+    assert names() == []
+    with orm.transaction():
+        Thing.create(name="next")
+    assert names() == ["next"]
+
+
+def test_a_savepoint_takes_the_failed_blocks_in_it_along_and_nothing_else(things):
+    with orm.transaction():
+        Thing.create(name="before")
+        with pytest.raises(RuntimeError), orm.savepoint(), pytest.raises(ZeroDivisionError), orm.transaction():
+            Thing.create(name="half")
+            raise ZeroDivisionError
+        with orm.savepoint():
+            Thing.create(name="after")
+    with pytest.raises(ZeroDivisionError), orm.savepoint():
+        Thing.create(name="alone")
+        raise ZeroDivisionError
+    assert names() == ["before", "after"]
 
 
 def test_a_failed_statement_never_commits_half_a_transaction(things):

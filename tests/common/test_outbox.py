@@ -118,7 +118,7 @@ def test_nothing_of_what_was_rolled_back_goes_out(memory):
     listener = tasks("memory://")
     with orm.transaction():
         outbox.ring(listener.queue.name, "t", 1, 0)
-        with pytest.raises(ZeroDivisionError), orm.transaction():
+        with pytest.raises(ZeroDivisionError), orm.savepoint():
             outbox.ring(listener.queue.name, "t", 2, 0)
             raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError), orm.transaction():
@@ -199,7 +199,7 @@ def test_a_frozen_broker_holds_a_request_for_half_a_second_and_the_next_ones_not
     try:
         assert timed_ring(listener.queue.name) < 0.9
         assert rabbit.away
-        assert timed_ring(listener.queue.name) < 0.1
+        assert timed_ring(listener.queue.name) < 0.4  # less than one try may take: there was none
         rabbit._away_until = 0.0
         assert timed_ring(listener.queue.name) < 0.9  # not connected any more: the handshake is bounded too
     finally:
@@ -229,7 +229,7 @@ def test_a_broker_that_is_down_costs_nothing_and_loses_nothing(rabbit, rabbitmq)
     rabbitmq.kill()
     try:
         assert timed_ring(name) < 0.9
-        assert timed_ring(name) < 0.1
+        assert timed_ring(name) < 0.4
         assert waiting() == 2
     finally:
         rabbitmq.start()

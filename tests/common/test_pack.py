@@ -12,7 +12,8 @@ import pytest
 
 from pacifica.common import pack as module
 from pacifica.common.errors import Damaged
-from pacifica.common.pack import PackReader, Sidecar, discard, sidecar_path
+from pacifica.common.pack import PackReader, discard
+from pacifica.common.sidecar import Sidecar, sidecar_path
 from pacifica.common.spool import receive
 from pacifica.common.volume import BLOCK, Volume, keep, new_name
 

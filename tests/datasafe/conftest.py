@@ -1,10 +1,8 @@
 """A store on a real file system, zips of any kind, and the judges: programs of others in an environment apart."""
 
-import fcntl
 import itertools
 import json
 import subprocess
-import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +15,9 @@ from pacifica.datasafe.intake import Deposit
 from pacifica.datasafe.inventory import Author
 from pacifica.datasafe.loi import Loi, dataset
 from pacifica.datasafe.snapshot import Snapshot
+from pacifica.tests.system import apart
 from pacifica.tests.system.datasets import Files, manifest_of
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 AUTHOR = Author(name="ada", address="mailto:ada@example.org", message="measured")
 AT = 1_700_000_000.0
 
@@ -68,20 +66,10 @@ def put(pack: Callable[..., Path]) -> Callable[..., Snapshot]:
 @pytest.fixture(scope="session")
 def judge() -> Callable[..., str]:
     """Run a program in the judges' environment, made once from tests/judges.txt; returns its standard output."""
-    home = CHECKOUT / ".cache" / "judges"
-    wanted = (CHECKOUT / "tests" / "judges.txt").read_text()
-    home.parent.mkdir(exist_ok=True)
-    with (home.parent / "judges.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of parallel test processes one installs
-        stamp = home / "requirements"
-        if not stamp.exists() or stamp.read_text() != wanted:
-            venv.create(home, with_pip=True, clear=True)
-            pip = [home / "bin/python", "-m", "pip", "install", "--quiet", "-r", CHECKOUT / "tests" / "judges.txt"]
-            subprocess.run(pip, check=True, timeout=600)
-            stamp.write_text(wanted)
+    program = apart.programs("judges") / "python"
 
     def run(*arguments: object, **settings: object) -> str:
-        command = [str(home / "bin" / "python"), *map(str, arguments)]
+        command = [str(program), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, **settings)  # type: ignore[call-overload]
         assert done.returncode == 0, done.stdout + done.stderr
         return str(done.stdout)

@@ -195,6 +195,16 @@ def test_a_manifest_of_another_loi_is_taken_with_a_warning(url: str) -> None:
     assert answer.content == SOUND and "another LOI" in answer.headers["Warning"]
 
 
+@pytest.mark.parametrize("message", ["a\x1b[2J", "\0", "x" * 1001])
+def test_a_message_is_text(url: str, message: str) -> None:
+    answer = requests.put(url, zipped(ONE), params={"message": message}, timeout=60)
+    assert (answer.status_code, answer.json()["parameter"]) == (400, "message")
+    assert requests.get(url, timeout=60).status_code == 204
+    told = "é\u00a0\u3000two\nlines"
+    assert requests.put(url, zipped(ONE), params={"message": told}, timeout=60).status_code == 200
+    assert requests.get(f"{url}?versions", timeout=60).json()["versions"][0]["message"] == told
+
+
 # ---- giving out ----------------------------------------------------------------------------------------------------
 
 

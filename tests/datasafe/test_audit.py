@@ -265,7 +265,7 @@ def test_it_reads_no_faster_than_allowed() -> None:
     begun = time.monotonic()
     for _ in range(30):
         pace(10_000)
-    assert 0.25 < time.monotonic() - begun < 3
+    assert time.monotonic() - begun > 0.25
 
 
 def test_an_audit_that_was_stopped_goes_on_with_the_oldest(safe: Safe) -> None:

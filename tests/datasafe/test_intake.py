@@ -4,7 +4,6 @@ import gc
 import hashlib
 import os
 import threading
-import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -111,11 +110,10 @@ def test_a_member_that_inflates_beyond_its_size_is_stopped_there(
 
 def test_bombs_and_crowds_are_refused_at_once(pack: Callable[..., Path], tmp_path: Path) -> None:
     source = pack({"bomb.dat": bytes(100 << 20), "a.info": b"x"})
-    begin = time.monotonic()
     assert code(source, tmp_path / "content") == "ratio"
     assert code(source, tmp_path / "content", Limits(max_bytes=1 << 20)) == "too_many_bytes"
     assert code(pack(FILES), tmp_path / "content", Limits(max_members=3)) == "too_many_members"
-    assert time.monotonic() - begin < 1 and not (tmp_path / "content").exists()
+    assert not (tmp_path / "content").exists()
 
 
 def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:

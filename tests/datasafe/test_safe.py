@@ -15,6 +15,7 @@ from pacifica.datasafe.config import Datasafe
 from pacifica.datasafe.dataset import NoSuchDataset
 from pacifica.datasafe.inventory import Author
 from pacifica.datasafe.loi import series
+from pacifica.datasafe.ocfl import place
 from pacifica.datasafe.orm import SCHEMA, Dataset, DatasetGone, DatasetTombstone, Pending
 from pacifica.datasafe.register import Register
 from pacifica.datasafe.safe import Safe
@@ -147,6 +148,19 @@ def test_a_version_that_became_visible_as_its_process_died_is_entered_and_announ
     assert safe.find(loi).version == 2 and not Pending.select().count()
     told = [json.loads(body)["data"] for (body,) in orm.rows("SELECT body FROM outbox ORDER BY id")]
     assert [(data["version"], data["files"]) for data in told] == [(1, 3), (2, 3)]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_damaged_dataset_keeps_no_other_from_being_entered(safe: Safe) -> None:
+    damaged, sound = (safe.create(SERIES, "ada") for _ in range(2))
+    for loi in (damaged, sound):
+        put(safe, loi, FILES)
+        Pending.insert(loi=str(loi), stage="0" * 32).execute()
+    Dataset.update(version=0).execute()
+    (safe.volume.datasets / place(damaged) / "inventory.json").write_bytes(b"")
+    assert safe.settle() == 1
+    assert (safe.find(damaged).version, safe.find(sound).version) == (0, 1)
+    assert [pending.loi for pending in Pending.select()] == [str(damaged)]
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

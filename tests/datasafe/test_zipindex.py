@@ -141,3 +141,10 @@ def test_names_are_utf8_or_code_page_437() -> None:
     raw = zipped({"x.dat": b""}, zipfile.ZIP_STORED)
     assert read(raw.replace(b"x.dat", b"\x84.dat"))[0].name == "ä.dat"
     assert read(raw.replace(b"x.dat", "ä".encode() + b"dat"))[0].name == "ädat"
+
+
+def test_an_archive_of_nothing_is_read_and_one_of_noise_is_refused() -> None:
+    nothing = b"PK\x05\x06" + bytes(18)
+    assert zipindex.read(memoryview(nothing), 10) == []
+    with pytest.raises(Refused):
+        zipindex.read(memoryview(b"noise" + nothing[:16] + b"\x05\0\0\0\0\0"), 10)

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from pacifica.tests.system import disks
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.suite import Suite, until
 
@@ -18,17 +18,12 @@ SIZE, WATERMARK = 96 << 20, 32 << 20
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Suite]:
     """A suite whose whole disk is a small tmpfs."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", disk], check=True)
-    suite = Suite(disk / "data", {"PACIFICA_ARCHIVE_MIN_FREE_BYTES": str(WATERMARK)})
-    try:
-        yield suite.start()
-    finally:
-        suite.kill()
-        subprocess.run(["umount", "--lazy", disk], check=True)
+    with disks.small(tmp_path / "disk", SIZE) as disk:
+        suite = Suite(disk / "data", {"PACIFICA_ARCHIVE_MIN_FREE_BYTES": str(WATERMARK)})
+        try:
+            yield suite.start()
+        finally:
+            suite.kill()
 
 
 def fill(suite: Suite, left: int) -> Path:

@@ -1,15 +1,23 @@
 """Killed before any lasting thing that an upload does, or out of room at any: the old version stays, or the new."""
 
 import os
-import subprocess
-from collections.abc import Iterator
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import requests
 
+from pacifica.common import config, orm
+from pacifica.datasafe import manifest
+from pacifica.datasafe.config import settings
 from pacifica.datasafe.dataset import DatasetStore
+from pacifica.datasafe.local import LocalClient, connect
+from pacifica.datasafe.loi import dataset
+from pacifica.datasafe.orm import SCHEMA
+from pacifica.tests.system import disks, failpoint
 from pacifica.tests.system.crash import Mortal
 from pacifica.tests.system.datasets import unzipped, zipped
 from pacifica.tests.system.suite import Suite, until
@@ -110,17 +118,8 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(mortal: Mortal, method: st
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a few MiB, of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
-    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
-        if "CI" in os.environ:
-            pytest.fail("mounting a small file system needs CAP_SYS_ADMIN")
-        pytest.skip("mounting a small file system needs CAP_SYS_ADMIN")
-    try:
+    with disks.small(tmp_path / "disk", ROOM) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
@@ -151,3 +150,77 @@ def test_a_full_disk_at_any_step_leaves_the_old_and_later_takes_the_new(
         assert answers == {200, 507}
     finally:
         suite.kill()
+
+
+# ---- in process: every single step ---------------------------------------------------------------------------------
+
+
+def contents(client: LocalClient, loi: str) -> dict[str, bytes] | None:
+    """Return the files of the newest version, None where there is none."""
+    if not client.versions(loi):
+        return None
+    held = client.open(dataset(loi))
+    return {name: held.whole(name) for name in held.names if name != manifest.NAME}
+
+
+def dies(data: Path, armed: Path, store: Callable[[LocalClient], object]) -> bool:
+    """Let a child do ``store`` to the datasets of ``data`` and die at the step that is armed; False when it did not."""
+    child = os.fork()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, 137)
+        return code == 137
+    try:
+        failpoint.install(armed)
+        worker = threading.Thread(target=lambda: store(connect(data, username="ada")) and os._exit(0))
+        worker.start()
+        worker.join()
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", ["upload", "update"])
+def test_a_kill_at_each_single_step_of_a_script_leaves_the_old_or_the_new(tmp_path: Path, method: str) -> None:
+    folders = {"upload": tmp_path / "old", "update": tmp_path / "new"}
+    for folder, files in zip(folders.values(), (OLD, NEW), strict=True):
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    base, armed = tmp_path / "base", tmp_path / "armed"
+    base.mkdir()
+    before, after = (None, OLD) if method == "upload" else (OLD, NEW)
+    try:
+        config.embed(base)
+        settings.use(None)
+        orm.connect(settings().database)
+        SCHEMA.sync()
+        client = connect(base, username="ada")
+        loi = client.create(SERIES)
+        if method == "update":
+            client.upload(loi, folders["upload"])
+        outcomes, step, dead = set(), 0, True
+        while dead:
+            step += 1
+            orm.disconnect()
+            here = tmp_path / f"step{step}"
+            shutil.copytree(base, here)
+            armed.write_text(f"event {step}")
+            dead = dies(here, armed, lambda client: getattr(client, method)(loi, folders[method]))
+            armed.unlink()
+            client = connect(here, username="ada")  # which settles
+            found = contents(client, loi)
+            assert found in ((before, after) if dead else (after,)), step
+            outcomes.add(found == after)
+            (listed,) = client.ls(loi)
+            assert listed.version == len(client.versions(loi)) and not orm.rows("SELECT 1 FROM pending"), step
+            stages = here / "archive" / "work" / "datasets"
+            assert [path.name for path in stages.iterdir() if path.name != "locks"] == [], step
+            if found != after:
+                getattr(client, method)(loi, folders[method])
+            assert contents(client, loi) == after and not client.verify(loi).findings, step
+            shutil.rmtree(here)
+        assert outcomes == {True, False} and step > 25
+    finally:
+        orm.disconnect()
+        config.embed(None)

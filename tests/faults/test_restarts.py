@@ -113,6 +113,42 @@ def test_a_broker_that_restarts_under_load_loses_nothing(
     finish_all(scaled, load.jobs)
 
 
+@pytest.mark.parametrize("node", [0, 1], ids=["database", "broker"])
+def test_a_server_that_stands_still_under_load_costs_nothing_but_time(
+    scaled: Scaled, nodes: tuple[PostgresNode, RabbitNode], node: int
+) -> None:
+    with Load(scaled) as load:
+        until(lambda: load.has_come(5), 60, "some uploads")
+        nodes[node].freeze()
+        try:
+            seen = len(load.jobs)
+            if node:
+                until(lambda: load.has_come(seen + 5), 60, "uploads beside a frozen broker")
+            else:
+                load.ended.wait(4)  # nobody is answered, so there is nothing to poll for
+        finally:
+            nodes[node].thaw()
+        seen = len(load.jobs)
+        until(lambda: load.has_come(seen + 5), 60, "uploads when it goes on")
+    assert [answer.text for answer in load.refused if answer.status_code != 503] == []
+    assert node == 0 or load.refused == []
+    finish_all(scaled, load.jobs)
+
+
+def test_every_message_that_was_purged_is_rung_for_again(
+    scaled: Scaled, nodes: tuple[PostgresNode, RabbitNode]
+) -> None:
+    scaled.workers["ingest"].kill()
+    scaled.workers["ingest"].wait(30)
+    jobs = [scaled.upload(bundle({"x": b"%d" % number}))["job_id"] for number in range(100)]
+    queue = "pacifica.ingest"
+    with nodes[1].channel(scaled.environment["PACIFICA_CELERY_BROKER_URL"]) as channel:
+        until(lambda: channel.queue_declare(queue, passive=True).message_count >= 100, 60, "the messages in the queue")
+        assert channel.queue_purge(queue) >= 100
+    scaled.restart()
+    finish_all(scaled, jobs, 90)
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_database_that_restarts_under_load_costs_a_pause(
     scaled: Scaled, nodes: tuple[PostgresNode, RabbitNode], mode: str

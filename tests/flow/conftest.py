@@ -1,4 +1,4 @@
-"""Fixtures of flow's pure rooms."""
+"""Fixtures of flow: the whole suite for its service, and its rooms alone."""
 
 import shutil
 import subprocess
@@ -15,9 +15,20 @@ from pacifica.flow.local import LocalExecutor
 from pacifica.flow.messages import Commands
 from pacifica.flow.report import Report
 from pacifica.flow.shelf import Collector, Folder
+from pacifica.tests.system.flows import PROCESSES, Flow
+from pacifica.tests.system.suite import Suite
 
 CACHE = Path(__file__).parents[2] / ".cache" / "resolwe"
 PINNED = {"resolwe": "45.2.0", "resolwe-bio": "64.1.0"}
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory):
+    """Flow in a suite of its own that has the processes of ``processes/``."""
+    suite = Suite(tmp_path_factory.mktemp("flow") / "data").start()
+    suite.register(PROCESSES)
+    yield Flow(suite)
+    suite.stop()
 
 
 @pytest.fixture(scope="session")

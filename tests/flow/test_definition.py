@@ -8,6 +8,7 @@ import pytest
 
 from pacifica.flow.definition import Version, define, restore
 from pacifica.flow.document import Refused, parse
+from pacifica.flow.resources import effective
 
 MINIMAL = """\
 - slug: a
@@ -40,7 +41,7 @@ def test_a_minimal_definition_is_completed():
         "RAW",
     )
     assert (definition.scheduling_class, definition.language, definition.network) == ("batch", "bash", False)
-    assert definition.effective_resources({"cores": 3}) == {"cores": 3, "memory": 4096, "storage": 10}
+    assert effective(definition, {"cores": 3}) == {"cores": 3, "memory": 4096, "storage": 10}
     assert restore(json.loads(json.dumps(definition.document))).document == definition.document
 
 

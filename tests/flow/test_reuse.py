@@ -4,21 +4,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
 from bundles import bundle
-from flows import PROCESSES, Flow
-from suite import Suite
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory):
-    suite = Suite(tmp_path_factory.mktemp("reuse") / "data").start()
-    suite.register(PROCESSES)
-    yield Flow(suite)
-    suite.stop()
+from flows import PROCESSES
 
 
 def made_by(data):

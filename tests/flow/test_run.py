@@ -14,14 +14,6 @@ from flows import PROCESSES, Flow
 from suite import Suite, until
 
 
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory):
-    suite = Suite(tmp_path_factory.mktemp("flow") / "data").start()
-    suite.register(PROCESSES)
-    yield Flow(suite)
-    suite.stop()
-
-
 def test_a_chain_passes_files_from_run_to_run_and_archives_each(flow):
     first = flow.create("number", {"value": 41})
     second = flow.create("increment", {"source": first})

@@ -14,8 +14,10 @@ import requests
 
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.flows import PROCESSES, Flow
-from pacifica.tests.system.scaled import SERVICES, Scaled
+from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import Suite, until
+
+TRUST = {"PACIFICA_FLOW_TRUSTED_SOURCES": "/ingest, /flow, /cr*"}
 
 
 @pytest.fixture(scope="module", params=["embedded", "scaled"])
@@ -23,11 +25,10 @@ def flow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A suite with the triggers of the tests and of the library."""
     data = tmp_path_factory.mktemp("triggers") / "data"
     if request.param == "embedded":
-        suite = Suite(data)
+        suite = Suite(data, TRUST)
     else:
         postgres, rabbitmq = request.getfixturevalue("postgres"), request.getfixturevalue("rabbitmq")
-        services = (*SERVICES, "flow")
-        suite = Scaled(data, postgres.create_database(), rabbitmq.create_vhost(), services=services)
+        suite = Scaled(data, postgres.create_database(), rabbitmq.create_vhost(), TRUST)
     try:
         suite.start()
         command(suite, "register", PROCESSES, "--shipped")
@@ -131,13 +132,14 @@ def test_a_foreign_event_that_comes_again_and_again_starts_one_run(flow: Flow, t
     body = json.dumps(event | {"data": {"load": 17, "owner": "ada"}}).encode()
     nobody = json.dumps(event | {"id": "2", "subject": "crane/2", "data": {"load": 17}}).encode()
     wrong = json.dumps(event | {"id": "3", "subject": "crane/3", "data": {"load": "x", "owner": "ada"}}).encode()
+    stranger = json.dumps(event | {"id": "5", "source": "/stranger", "data": {"load": 3, "owner": "ada"}}).encode()
     exchange = kombu.Exchange("pacifica", type="topic", durable=True)
 
     def firings() -> list[dict[str, Any]]:
         return list(json.loads(command(flow.suite, "trigger", "show", "site"))["firings"])
 
     def send() -> list[dict[str, Any]]:
-        for one in (b"no event", body, body, nobody, wrong):
+        for one in (b"no event", stranger, body, body, nobody, wrong):
             producer.publish(one, exchange=exchange, routing_key="site.crane.stopped", serializer=None)
         return firings()
 
@@ -154,6 +156,9 @@ def test_a_foreign_event_that_comes_again_and_again_starts_one_run(flow: Flow, t
     assert "no owner" in found["crane/2"]["error"]
     assert "basic:integer" in found["crane/3"]["error"]
     assert found["crane/1"]["owner"] == "ada"
+    untrusted = tmp_path / "untrusted.json"
+    untrusted.write_bytes(stranger)
+    assert "not trusted" in command(flow.suite, "trigger", "try", "site", untrusted, code=1)
 
 
 def test_events_of_a_time_without_flow_are_dealt_with_when_it_is_back(flow: Flow):

@@ -4,8 +4,12 @@ A name may go on after a dash (``link-hard``): what stands before it is the code
 """
 
 import hashlib
+import io
 import json
+import tarfile
 from typing import Any
+
+from pacifica.ingest.index import Index
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -126,6 +130,32 @@ GOOD = bundle(FILES)
 META = member(b"metadata.txt", b"[]")
 _FIRST = member(b"data/first", b"first")
 
+GOOD_MEMBERS = {
+    "v7": member(b"data/x", b"alpha", magic=V7, flag=b"\0"),
+    "gnu": member(b"data/x", b"alpha", magic=GNU),
+    "ustar-prefix": member(b"x", b"alpha", prefix=b"data"),
+    "leading-dot": member(b"./data/x", b"alpha"),
+    "long-name": long_name(b"data/x") + member(b"other", b"alpha", magic=GNU),
+    "pax-path": pax((b"path", b"data/x")) + member(b"other", b"alpha"),
+    "pax-last-record-wins": pax((b"path", b"data/y"), (b"path", b"data/x")) + member(b"other", b"alpha"),
+    "pax-size-over-header": pax((b"size", b"5")) + header(b"data/x", 0) + padded(b"alpha"),
+    "pax-ignored-keys": pax((b"uid", b"-1"), (b"SCHILY.xattr.user.x", b"\0\xff"), (b"comment", b""))
+    + member(b"data/x", b"alpha"),
+    "pax-utf8": pax((b"hdrcharset", b"ISO-IR 10646 2000 UTF-8")) + member(b"data/x", b"alpha"),
+    "global-comment": pax((b"comment", b"0123456789abcdef"), flag=b"g") + member(b"data/x", b"alpha"),
+    "base-256-size": header(b"data/x", size_field=b"\x80" + bytes(10) + b"\5") + padded(b"alpha"),
+    "spaces-before-size": header(b"data/x", size_field=b"          5 ") + padded(b"alpha"),
+    "twelve-digits": header(b"data/x", size_field=b"000000000005") + padded(b"alpha"),
+    "blank-mtime": member(b"data/x", b"alpha", mtime_field=bytes(12)),
+    "negative-mtime": member(b"data/x", b"alpha", mtime_field=(-5).to_bytes(12, "big", signed=True)),
+    "pax-mtime": pax((b"mtime", b"-1.25")) + member(b"data/x", b"alpha"),
+    "unterminated-checksum": mended(header(b"data/x", 5), b"%07o ") + padded(b"alpha"),
+    "folders": member(b"data/", flag=b"5") + member(b"data/x", b"alpha") + member(b"data/y/", flag=b"5") * 2,
+    "v7-folder": member(b"data/y/", magic=V7, flag=b"\0") + member(b"data/x", b"alpha"),
+    "dot-folder": member(b"./", flag=b"5") + member(b"./data/", flag=b"5") + member(b"data/x", b"alpha"),
+    "setuid": mended(b"data/x".ljust(100, b"\0") + b"0006777\0" + header(b"data/x", 5)[108:]) + padded(b"alpha"),
+}  # fmt: skip
+
 
 def _bad(*members: bytes) -> bytes:
     return b"".join([_FIRST, *members, META, END])
@@ -200,6 +230,7 @@ BAD_TARS: dict[str, bytes] = {
     "header_repeated-pax": _bad(pax((b"uid", b"1")), pax((b"uid", b"1")), member(b"data/x")),
     "header_repeated-long-name": _bad(pax((b"path", b"data/y")), long_name(b"data/z"), member(b"data/x")),
     "header_repeated-global": _bad(pax((b"path", b"data/y")), pax((b"comment", b"z"), flag=b"g"), member(b"data/x")),
+    "header_without_member-global": _FIRST + META + pax((b"comment", b"x"), flag=b"g") + END,
     "header_without_member": _FIRST + META + pax((b"path", b"data/y")) + END,
     "pax_too_large": _bad(pax((b"comment", b"x" * 70_000)), member(b"data/x")),
     "pax_too_large-long-name": _bad(long_name(b"data/" + b"x/" * 5000 + b"x"), member(b"data/x")),
@@ -352,8 +383,30 @@ BAD_METADATA: dict[str, bytes] = {
     "bad_mimetype": _one(mimetype="chemical/x-pdb"),
     "bad_mimetype-no-slash": _one(mimetype="text"),
     "bad_mimetype-newline": _one(mimetype="text/plain\r\nX: y"),
+    "bad_time-empty": _one(ctime="", mtime=""),
     "bad_time-ctime": _one(ctime="2026-02-30T00:00:00"),
     "bad_time-mtime": _one(mtime="yesterday"),
     "bad_time-week": _one(mtime="2026-W47-6T07:37:08"),
     "bad_time-number": _one(mtime="1700000000"),
 }
+
+
+# ---- what a reader finds --------------------------------------------------------------------------------------------
+
+
+def found(index: Index, data: bytes) -> list[tuple[str, bytes]]:
+    """Return path and bytes of each file, and hold its digest against them on the way."""
+    files = []
+    for ordinal in range(len(index)):
+        start = index.offset[ordinal]
+        body = data[start : start + index.size[ordinal]]
+        assert index.digest(ordinal) == hashlib.new(index.hashtype, body).hexdigest()
+        files.append((index.path(ordinal), body))
+    return files
+
+
+def by_tarfile(data: bytes) -> list[tuple[str, bytes]]:
+    """Return what the standard library finds, folders and metadata.txt left out, './' taken off."""
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        members = [(each.name.removeprefix("./"), tar.extractfile(each)) for each in tar if each.isreg()]
+        return [(path, file.read()) for path, file in members if file is not None and path != "metadata.txt"]

@@ -5,7 +5,6 @@ import io
 import random
 import subprocess
 import tarfile
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,19 @@ from pacifica.tests.ingest.samples import (
     BLOCK,
     END,
     FILES,
-    GNU,
     GOOD,
+    GOOD_MEMBERS,
     META,
-    V7,
+    by_tarfile,
+    found,
     header,
     long_name,
     member,
     mended,
-    padded,
     pax,
 )
+
+SAMPLES = Path(__file__).parents[1] / "data" / "bad"  # whatever tests/faults/test_fuzz_bundle.py found
 
 RUN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -43,24 +44,6 @@ def scan(data: bytes, step: int = 1 << 20, *, announce: bool = True, hashtype: s
     for at in range(0, len(data), step):
         scanner.feed(memoryview(data)[at : at + step])
     return scanner.close()
-
-
-def found(index: Index, data: bytes) -> list[tuple[str, bytes]]:
-    """Return path and bytes of each file, and hold its digest against them on the way."""
-    files = []
-    for ordinal in range(len(index)):
-        start = index.offset[ordinal]
-        body = data[start : start + index.size[ordinal]]
-        assert index.digest(ordinal) == hashlib.new(index.hashtype, body).hexdigest()
-        files.append((index.path(ordinal), body))
-    return files
-
-
-def by_tarfile(data: bytes) -> list[tuple[str, bytes]]:
-    """Return what the standard library finds, folders and metadata.txt left out, './' taken off."""
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        members = [(each.name.removeprefix("./"), tar.extractfile(each)) for each in tar if each.isreg()]
-        return [(path, file.read()) for path, file in members if file is not None and path != "metadata.txt"]
 
 
 def code(data: bytes, **how: Any) -> str:
@@ -120,33 +103,6 @@ def test_members_are_hashed_by_the_algorithm_that_is_asked_for(hashtype: str) ->
     assert len(found(scan(GOOD, 300, hashtype=hashtype), GOOD)) == len(FILES)
 
 
-GOOD_MEMBERS = {
-    "v7": member(b"data/x", b"alpha", magic=V7, flag=b"\0"),
-    "gnu": member(b"data/x", b"alpha", magic=GNU),
-    "ustar-prefix": member(b"x", b"alpha", prefix=b"data"),
-    "leading-dot": member(b"./data/x", b"alpha"),
-    "long-name": long_name(b"data/x") + member(b"other", b"alpha", magic=GNU),
-    "pax-path": pax((b"path", b"data/x")) + member(b"other", b"alpha"),
-    "pax-last-record-wins": pax((b"path", b"data/y"), (b"path", b"data/x")) + member(b"other", b"alpha"),
-    "pax-size-over-header": pax((b"size", b"5")) + header(b"data/x", 0) + padded(b"alpha"),
-    "pax-ignored-keys": pax((b"uid", b"-1"), (b"SCHILY.xattr.user.x", b"\0\xff"), (b"comment", b""))
-    + member(b"data/x", b"alpha"),
-    "pax-utf8": pax((b"hdrcharset", b"ISO-IR 10646 2000 UTF-8")) + member(b"data/x", b"alpha"),
-    "global-comment": pax((b"comment", b"0123456789abcdef"), flag=b"g") + member(b"data/x", b"alpha"),
-    "base-256-size": header(b"data/x", size_field=b"\x80" + bytes(10) + b"\5") + padded(b"alpha"),
-    "spaces-before-size": header(b"data/x", size_field=b"          5 ") + padded(b"alpha"),
-    "twelve-digits": header(b"data/x", size_field=b"000000000005") + padded(b"alpha"),
-    "blank-mtime": member(b"data/x", b"alpha", mtime_field=bytes(12)),
-    "negative-mtime": member(b"data/x", b"alpha", mtime_field=(-5).to_bytes(12, "big", signed=True)),
-    "pax-mtime": pax((b"mtime", b"-1.25")) + member(b"data/x", b"alpha"),
-    "unterminated-checksum": mended(header(b"data/x", 5), b"%07o ") + padded(b"alpha"),
-    "folders": member(b"data/", flag=b"5") + member(b"data/x", b"alpha") + member(b"data/y/", flag=b"5") * 2,
-    "v7-folder": member(b"data/y/", magic=V7, flag=b"\0") + member(b"data/x", b"alpha"),
-    "dot-folder": member(b"./", flag=b"5") + member(b"./data/", flag=b"5") + member(b"data/x", b"alpha"),
-    "setuid": mended(b"data/x".ljust(100, b"\0") + b"0006777\0" + header(b"data/x", 5)[108:]) + padded(b"alpha"),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("kind", GOOD_MEMBERS)
 def test_what_is_allowed_is_read_as_tarfile_reads_it(kind: str) -> None:
     data = GOOD_MEMBERS[kind] + META + END
@@ -196,6 +152,15 @@ def test_a_bad_bundle_is_refused_by_the_code_that_it_is_named_by(kind: str, step
     assert code(samples.BAD_TARS[kind], step=step, announce=expected == "size_beyond_body") == expected
 
 
+def test_what_once_broke_the_reader_or_may_is_refused_by_the_code_that_it_is_named_by() -> None:
+    kept = sorted(SAMPLES.glob("*.tar"))
+    assert len(kept) > 20
+    for sample in kept:
+        expected = sample.name.split("-")[0].removesuffix(".tar")
+        for step in (1 << 20, 509):
+            assert code(sample.read_bytes(), step=step) == expected, sample
+
+
 @pytest.mark.parametrize("announce", [True, False])
 def test_a_bundle_cut_at_any_block_is_refused(announce: bool) -> None:
     codes = {code(GOOD[:cut], announce=announce) for cut in range(0, len(GOOD), BLOCK)}
@@ -219,16 +184,14 @@ def test_a_body_that_is_shorter_or_longer_than_announced_is_refused() -> None:
 
 @pytest.mark.parametrize("claim", [10**12, 10**13, 10**14, 10**15])
 @pytest.mark.parametrize("announce", [True, False])
-def test_a_claimed_size_costs_neither_time_nor_memory(claim: int, announce: bool) -> None:
+def test_a_claimed_size_costs_no_memory(claim: int, announce: bool) -> None:
     data = header(b"data/x", size_field=b"\x80" + claim.to_bytes(11, "big")) + bytes(BLOCK)
-    begun = time.monotonic()
     tracemalloc.start()
     try:
         assert code(data, announce=announce) in {"size_beyond_body", "truncated"}
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - begun < 1
 
 
 @pytest.mark.parametrize(

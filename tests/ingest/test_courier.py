@@ -1,13 +1,15 @@
 """The webhook: Pacifica's event, delivered until it is taken, and nobody is asked but whom the administrator named."""
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pacifica.common import ledger, orm
+from pacifica.common import draft, orm
 from pacifica.common.catalog import record
 from pacifica.common.state import StateChange
 from pacifica.ingest import courier, notice
@@ -65,10 +67,10 @@ def archived(number):
     first = number * 10
     with orm.transaction():
         Job.start(id=number, state=State.ARCHIVED, owner="ann")
-        pack = ledger.begin_pack(f"{number:032x}", "bundle", number, 1, first, 2, 10, "ann")
+        pack = draft.begin_pack(f"{number:032x}", "bundle", number, 1, first, 2, 10, "ann")
         rows = [(first + n, n, 4, 0, "sha1", DIGEST, "run", f"f{n}", "text/plain", 1.0, 2.0) for n in range(2)]
-        ledger.add_files(pack, rows, lambda: None)
-        ledger.publish(pack)
+        draft.add_files(pack, rows, lambda: None)
+        draft.publish(pack)
         record(
             number, owner="ann", submitter=10, project="1234", instrument=54, extra={"operator": "Ada"},
             key_values=[("Temp C", "27")], file_key_values=[(first + 1, "unit", "K")],
@@ -77,7 +79,7 @@ def archived(number):
 
 
 def settings(url, **more):
-    return Notifications(url=url, timeout_seconds=2.0, **{"retry_seconds": 0.01, **more})
+    return Notifications(url=url, **{"timeout_seconds": 2.0, "retry_seconds": 0.01, **more})
 
 
 def waiting():
@@ -136,6 +138,24 @@ def test_a_receiver_that_is_away_makes_every_event_wait_and_loses_none(tables, r
     assert not courier.deliver(7, settings(url, retry_seconds=60.0))
     assert waiting() == [(7, 1), (8, 0)]
     assert notice.due() is None
+
+
+def test_a_receiver_that_drips_holds_nobody(tables):
+    listener = socket.create_server(("127.0.0.1", 0))
+    archived(7)
+
+    def drip():
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\nX-Drip: " + b"x" * 1000:
+                time.sleep(0.2)
+                connection.sendall(bytes([byte]))
+
+    threading.Thread(target=drip, daemon=True).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    assert not courier.deliver(7, settings(url, timeout_seconds=0.5))
+    listener.close()
+    assert waiting() == [(7, 1)]
 
 
 def test_waits_double_and_end_at_five_minutes(tables, receiver):

@@ -71,6 +71,25 @@ def test_entries_in_another_order_than_the_tar_keep_their_own_and_give_the_permu
     ]
 
 
+def test_every_entry_keeps_its_own_times_mimetype_and_digest_however_many_there_are() -> None:
+    files = {f"{number}": b"%d" % number for number in range(1100)}
+    said = [
+        {
+            "mimetype": f"text/x-{number}",
+            "hashtype": "sha256" if number == 7 else "sha1",
+            "ctime": f"2023-11-14T22:13:{number % 50:02}",
+            "mtime": f"2023-11-15T22:{number % 3:02}:00",
+        }
+        for number in range(len(files))
+    ]
+    entries = [listed(path, data, **more) for (path, data), more in zip(files.items(), said, strict=True)]
+    for number, row in enumerate(rows(checked(bundle(files, [*TRANSACTION, *entries])))):
+        entry = entries[number]
+        assert (row["mimetype"], row["hashtype"]) == (entry["mimetype"], entry["hashtype"])
+        assert row["hashsum"] == entry["hashsum"]
+        assert (row["ctime"], row["mtime"]) == (moment(entry["ctime"], ""), moment(entry["mtime"], ""))
+
+
 def test_key_values_and_other_words_about_the_transaction_come_through() -> None:
     said = [
         {"destinationTable": "TransactionKeyValue", "key": "Temp C", "value": "27"},

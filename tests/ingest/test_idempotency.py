@@ -8,6 +8,7 @@ import socket
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from pacifica.ingest.idempotency import parse
+from pacifica.common.idempotency import parse
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.suite import Suite, until
 
@@ -57,6 +58,17 @@ def jobs(suite: Suite) -> int:
 
 def fresh() -> str:
     return f'"{os.urandom(8).hex()}"'
+
+
+@contextmanager
+def open_upload(suite: Suite) -> Iterator[int]:
+    """Begin an upload that stands still, and yield its job."""
+    where, before = urlsplit(suite.urls["ingest"]), jobs(suite)
+    with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
+        lines = f"Host: {where.netloc}\r\nX-Http-Authed-User: ada\r\nContent-Length: {len(POSTED)}"
+        connection.sendall(f"POST /upload HTTP/1.1\r\n{lines}\r\n\r\n".encode() + POSTED[:1000])
+        until(lambda: jobs(suite) > before, 30, "the job")
+        yield int(suite.query("SELECT max(id) FROM job")[0][0])
 
 
 # ---- keys ----------------------------------------------------------------------------------------------------------
@@ -232,6 +244,17 @@ def test_a_resumable_upload_is_opened_once_under_its_key(suite: Suite) -> None:
     other = post(suite, None, key, "files/", **headers | {"Upload_Length": "1001"})
     assert (other.status_code, other.json()["code"]) == (422, "key_reused")
     assert post(suite, POSTED, key).status_code == 422  # the same key for another route
+
+
+def test_a_cancellation_that_comes_again_under_its_key_is_answered_again(suite: Suite) -> None:
+    job, key = post(suite, POSTED[:2000]).json()["job_id"], fresh()
+    assert post(suite, b"", None, f"jobs/{job}/cancel").status_code == 409  # it has failed
+    with open_upload(suite) as begun:
+        first = post(suite, b"", key, f"jobs/{begun}/cancel")
+        again = post(suite, b"", key, f"jobs/{begun}/cancel")
+        assert [(answer.status_code, answer.json()["state"]) for answer in (first, again)] == [(200, "CANCELLED")] * 2
+        assert post(suite, b"", None, f"jobs/{begun}/cancel").status_code == 409
+        assert post(suite, b"", key, f"jobs/{job}/cancel").json()["code"] == "key_reused"
 
 
 def test_old_keys_are_forgotten(own_suite: Suite) -> None:

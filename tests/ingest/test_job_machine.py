@@ -5,7 +5,7 @@ Whatever happens, each job ends with one set of files and one transaction.
 
 import io
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -30,10 +30,15 @@ OPEN = (State.RECEIVING, State.RECEIVED, State.VERIFIED, State.ARCHIVING)
 
 # The steps of a worker, each of which it may die before or after.
 STEPS = [
-    (Job, "move"), (Job, "step"), (Job, "heed"), (archiving, "check"), (archiving.ledger, "allocate"),
-    (archiving.ledger, "begin_pack"), (archiving.Sidecar, "write"), (archiving, "keep"),
-    (archiving.ledger, "add_files"), (archiving.ledger, "publish"), (archiving, "record"),
+    (Job, "move"), (Job, "step"), (Job, "heed"), (archiving, "check"), (archiving, "given"),
+    (archiving.draft, "begin_pack"), (archiving.Sidecar, "write"), (archiving, "keep"),
+    (archiving.draft, "add_files"), (archiving.draft, "publish"), (archiving, "record"),
     (archiving, "announce_archived"), (archiving.Spooled, "discard"),
+]  # fmt: skip
+# The steps of the request that brings a bundle.
+REQUEST_STEPS = [
+    (upload, "open_job"), (upload, "receive"), (upload.Spooled, "save"), (Job, "move"), (Job, "failed"),
+    (upload, "ring"), (upload.Spooled, "discard"),
 ]  # fmt: skip
 
 
@@ -129,6 +134,16 @@ class Jobs(RuleBasedStateMachine):
         job = upload.take(Arrived(bundle(CONTENTS)), "ann", self.volume, self.settings.ingest)
         self.messages.append((job.id, job.attempt))
 
+    @rule(fatal=st.integers(1, 8), after=st.booleans(), whole=st.booleans())
+    def post_to_one_that_dies(self, fatal, after, whole):
+        """A request ends with its server, its body good or cut off; the client may or may not have been answered."""
+        mortal, posted = Mortal(fatal, after), bundle(CONTENTS)
+        with ExitStack() as patched:
+            for owner, name in REQUEST_STEPS:
+                patched.enter_context(mock.patch.object(owner, name, mortal.around(getattr(owner, name))))
+            patched.enter_context(suppress(Death))
+            upload.take(Arrived(posted if whole else posted[:2000]), "ann", self.volume, self.settings.ingest)
+
     @rule(data=st.data(), fatal=st.integers(1, 22), after=st.booleans())
     def deliver_to_one_that_dies(self, data, fatal, after):
         """Call a worker that is killed at a step."""
@@ -154,7 +169,8 @@ class Jobs(RuleBasedStateMachine):
     @rule()
     def time_passes(self):
         orm.execute("UPDATE job SET lease_until = 1 WHERE lease_until IS NOT NULL")
-        orm.execute("UPDATE job SET not_before = 0")
+        orm.execute("UPDATE job SET not_before = 0, deadline = 1")
+        reaper.end_silent()
 
     @rule()
     def reap(self):

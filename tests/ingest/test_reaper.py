@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pacifica.common import ledger, orm
+from pacifica.common import draft, orm
 from pacifica.common.errors import ChecksumMismatch, ClientAborted, NoSpace
 from pacifica.common.volume import Volume, new_name
 from pacifica.ingest import orm as rows
@@ -75,7 +75,7 @@ def test_old_files_that_no_job_names_are_removed(volume: Volume) -> None:
 
 
 def test_a_pack_of_no_job_that_was_never_published_is_removed_once_it_is_old(volume: Volume) -> None:
-    drafts = [ledger.begin_pack(new_name(), "file", None, 0, id, 1, 5, "ann") for id in (1, 2)]
+    drafts = [draft.begin_pack(new_name(), "file", None, 0, id, 1, 5, "ann") for id in (1, 2)]
     for pack in drafts:
         volume.pack_path(pack.name).parent.mkdir(parents=True, exist_ok=True)
         volume.pack_path(pack.name).write_bytes(b"bytes")

@@ -1,9 +1,14 @@
-"""A resumable upload as a state machine: parts, drops, repeats, wrong digests, older requests that wake, restarts."""
+"""A resumable upload as a state machine: parts, drops, repeats, wrong digests, older requests that wake, deaths."""
 
 import hashlib
+import inspect
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,12 +25,56 @@ from hypothesis.stateful import (
 from pacifica.common.errors import ChecksumMismatch, ClientAborted, Gone, ServiceError
 from pacifica.common.integrity import Declared, Integrity
 from pacifica.common.volume import Volume
+from pacifica.ingest import resumable
 from pacifica.ingest.config import Ingest
 from pacifica.ingest.idempotency import Claim
 from pacifica.ingest.orm import SCHEMA, Job, Upload, UploadState
+from pacifica.ingest.part import Part
 from pacifica.ingest.resumable import Receiver, create, expire, find, taken_over, terminate
 
+SELDOM = st.integers(0, 3)  # what ends an upload happens at 0 only, so that most live long enough to be killed
 SETTINGS = Ingest(tus_expire_seconds=3600)
+
+# What a request or the reaper does to an upload, each of which the server may die before or after.
+STEPS = [
+    (Part, "settle"), (Part, "append"), (Part, "sync"), (Part, "cut"), (Upload, "progress"), (Upload, "move"),
+    (Job, "start"), (resumable, "given"), (resumable, "ring"), (resumable, "clear"), (resumable, "finish"),
+]  # fmt: skip
+
+
+class Death(BaseException):
+    """The server was killed here."""
+
+
+@contextmanager
+def killed(fatal: int, after: bool) -> Iterator[threading.Event]:
+    """Die before or ``after`` the ``fatal``-th call to one of STEPS; yield what is then set."""
+    calls = 0
+
+    def around(function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            mine = calls == fatal
+            if mine and not after:
+                raise Death
+            result = function(*args, **kwargs)
+            if mine:
+                raise Death
+            return result
+
+        return step
+
+    with ExitStack() as patched:
+        for owner, name in STEPS:
+            static = isinstance(inspect.getattr_static(owner, name), classmethod)
+            function = around(getattr(owner, name))
+            patched.enter_context(mock.patch.object(owner, name, staticmethod(function) if static else function))
+        dead = threading.Event()
+        try:
+            yield dead
+        except Death:
+            dead.set()
 
 
 class FakeBody:
@@ -46,6 +95,7 @@ class UploadMachine(RuleBasedStateMachine):
     """The model is the bytes that the server has said to have, and what became of the upload."""
 
     folder = Path()
+    deaths = 0
 
     @initialize(length=st.integers(0, 5000))
     def open(self, length: int) -> None:
@@ -124,10 +174,12 @@ class UploadMachine(RuleBasedStateMachine):
             self.leave(context, ClientAborted())
         self.older = []
 
-    @rule()
+    @rule(chance=SELDOM)
     @precondition(lambda self: not self.over)
-    def give_up(self) -> None:
+    def give_up(self, chance: int = 0) -> None:
         """DELETE, which a finished upload survives."""
+        if chance:
+            return
         try:
             terminate(self.now(), self.volume)
         except ServiceError as error:
@@ -136,9 +188,11 @@ class UploadMachine(RuleBasedStateMachine):
             assert self.job is None
             self.over = True
 
-    @rule()
-    def reap(self) -> None:
+    @rule(chance=SELDOM)
+    def reap(self, chance: int = 0) -> None:
         """The sweeper finds the upload late."""
+        if chance:
+            return
         Upload.update(deadline=0.0).where(Upload.id == self.upload.id, Upload.state == UploadState.OPENED).execute()
         expire(self.volume, SETTINGS)
         fresh = Upload.get_by_id(self.upload.id)
@@ -146,6 +200,26 @@ class UploadMachine(RuleBasedStateMachine):
             self.job = self.job or fresh.job
         else:
             self.over = True
+
+    @rule(
+        what=st.sampled_from(["ask", "send", "give_up", "reap"]),
+        share=st.sampled_from([0.0, 0.4, 1.0]),
+        digest=st.sampled_from(["none", "right", "wrong"]),
+        fatal=st.integers(1, 6),
+        after=st.booleans(),
+    )
+    @precondition(lambda self: not self.over)
+    def die(self, what: str, share: float, digest: str, fatal: int, after: bool) -> None:
+        """The server dies at any step of what it does; the sweeper of the next one clears what an ended upload left."""
+        with killed(fatal, after) as dead:
+            self.send(share, False, digest) if what == "send" else getattr(self, what)()
+        self.restart()
+        UploadMachine.deaths += dead.is_set()
+        fresh = Upload.get_by_id(self.upload.id)
+        if fresh.state not in (UploadState.OPENED, UploadState.FINISHED):
+            expire(self.volume, SETTINGS)
+            self.over = True
+        self.job = self.job or fresh.job
 
     def learn(self, receiver: Receiver) -> None:
         self.told = receiver.offset
@@ -189,6 +263,7 @@ def test_an_upload_keeps_its_word_whatever_happens(sqlite: Any, tmp_path: Path) 
     run_state_machine_as_test(
         UploadMachine,
         settings=settings(
-            max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=80, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+    assert UploadMachine.deaths > 15

@@ -12,8 +12,8 @@ from playhouse import db_url
 
 from pacifica.common import orm
 from pacifica.common.config import Database
+from pacifica.common.counter import allocate
 from pacifica.common.errors import BadConfiguration, Conflict
-from pacifica.common.ledger import allocate
 from pacifica.common.state import StateChange
 from pacifica.ingest.orm import SCHEMA, IngestState, Job
 from pacifica.ingest.rest import state_object

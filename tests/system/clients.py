@@ -1,18 +1,14 @@
 """Published tus clients, unmodified: tuspy in an environment apart, tus-js-client from npm, both pinned."""
 
-import fcntl
 import json
 import shutil
 import subprocess
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-CACHE = CHECKOUT / ".cache"
-TUS = CHECKOUT / "tests" / "tus"
+from pacifica.tests.system import apart
+
+TUS = apart.TESTS / "tus"
 
 _TUSPY = """
 import json, sys
@@ -29,18 +25,13 @@ print(json.dumps({"url": uploader.url, "offset": uploader.offset}))
 
 def tuspy(url: str, path: Path, chunk: int, stop: int = 0, resume: str = "") -> dict[str, Any]:
     """Upload ``path`` by tuspy, each chunk with its checksum, to ``stop`` (0: the end), going on at ``resume``."""
-    home = CACHE / "tuspy"
-    with _installed(home, TUS / "requirements.txt") as missing:
-        if missing:
-            venv.create(home, with_pip=True, clear=True)
-            _run(home / "bin/python", "-m", "pip", "install", "--quiet", "-r", TUS / "requirements.txt")
-    return _said(home / "bin/python", "-c", _TUSPY, url, path, chunk, stop, resume)
+    return _said(apart.programs("tuspy") / "python", "-c", _TUSPY, url, path, chunk, stop, resume)
 
 
 def tus_js(url: str, path: Path, chunk: int) -> dict[str, Any]:
     """Upload ``path`` by tus-js-client, which aborts once and goes on."""
-    home = CACHE / "tus-js"
-    with _installed(home, TUS / "package-lock.json") as missing:
+    home = apart.CACHE / "tus-js"
+    with apart.lacking(home, TUS / "package-lock.json") as missing:
         if missing:
             home.mkdir(exist_ok=True)
             for name in ("package.json", "package-lock.json"):
@@ -48,19 +39,6 @@ def tus_js(url: str, path: Path, chunk: int) -> dict[str, Any]:
             _run("npm", "ci", "--no-audit", "--no-fund", "--silent", cwd=home)
     shutil.copy(TUS / "upload.js", home)
     return _said("node", home / "upload.js", url, path, chunk)
-
-
-@contextmanager
-def _installed(home: Path, wanted: Path) -> Iterator[bool]:
-    """Say whether ``home`` must be installed anew to be what ``wanted`` says; one process at a time."""
-    mark = home / ".installed"
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / f"{home.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = not mark.is_file() or mark.read_text() != wanted.read_text()
-        yield missing
-        if missing:
-            mark.write_text(wanted.read_text())
 
 
 def _said(*command: object) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import requests
 
 from pacifica.tests.system.bundles import bundle
+from pacifica.tests.system.faulty import external
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import Suite, until
 
@@ -18,6 +19,12 @@ QUICK = {
     "PACIFICA_INGEST_IDLE_SECONDS": "1",
     "PACIFICA_SERVER_BODY_TIMEOUT": "30",
 }
+HURRY = (
+    "from pacifica.common.sweeper import Leadership; Leadership.__init__.__defaults__ = (0.5,); "
+    "from pacifica.ingest import upload; upload.RING_SECONDS = 0.5; "
+)
+# With many processes: a lease that a busy machine cannot renew in time would be one more death.
+PATIENT = {"PACIFICA_WORKER_LEASE_SECONDS": "1.5", "PACIFICA_WORKER_MAX_ATTEMPTS": "20"}
 
 
 class Inspected(Suite):
@@ -42,40 +49,61 @@ class Inspected(Suite):
             assert ("RECEIVED" in log) == (state == "ARCHIVED"), log
             if state == "ARCHIVED":
                 assert log == ["RECEIVING", "RECEIVED", "VERIFIED", "ARCHIVING", "ARCHIVED"]
-            self._is_archived(job, contents) if state == "ARCHIVED" else self._is_absent(job)
+            self._explains(job)
+            self.is_archived(job, contents) if state == "ARCHIVED" else self.is_absent(job)
         until(lambda: not self.spooled(), 60, f"an empty spool instead of {self.spooled()}")
-        assert self.packs() == sorted(name for (name,) in self.query("SELECT name FROM pack"))
+        assert self.packs() == sorted(name for (name,) in self.query("SELECT name FROM pack WHERE kind <> 'remote'"))
         assert not self.query("SELECT 1 FROM pack WHERE NOT published")
         ids = [id for (id,) in self.query("SELECT id FROM archivedfile")]
         assert len(set(ids)) == len(ids)
         until(lambda: not self.query("SELECT 1 FROM outbox"), 30, "an empty outbox")
 
-    def _is_archived(self, job: int, contents: dict[str, bytes]) -> None:
+    def is_archived(self, job: int, contents: dict[str, bytes]) -> None:
+        """See that a job is archived once, and that it is ``contents``."""
         files = self.files(job)
-        assert {f"{file['subdir']}/{file['name']}".lstrip("/"): self.content(file["_id"]) for file in files} == contents
+        assert {
+            f"{file['subdir']}/{file['name']}".lstrip("/"): self.bytes_of(file["_id"]) for file in files
+        } == contents
         assert self.query('SELECT count(*) FROM archivedfile WHERE "transaction" = ?', job) == [(len(contents),)]
         assert self.query('SELECT count(*) FROM "transaction" WHERE id = ?', job) == [(1,)]
         assert self.query("SELECT count(*) FROM pack WHERE job = ?", job) == [(1,)]
 
-    def _is_absent(self, job: int) -> None:
+    def bytes_of(self, id: int) -> bytes:
+        """Return a file from where its bytes are."""
+        return self.content(id)
+
+    def is_absent(self, job: int) -> None:
+        """See that nothing of a job is to be found."""
         assert self.files(job) == []
         for table, column in (("archivedfile", '"transaction"'), ('"transaction"', "id"), ("pack", "job")):
             rows: list[Any] = self.query(f"SELECT 1 FROM {table} WHERE {column} = ?", job)
             assert not rows, table
 
+    def _explains(self, job: int) -> None:
+        """See that the event log of ``job`` names each attempt that moved it, in order, up to the one that ended it."""
+        sql = "SELECT attempt, who FROM statechange WHERE kind = 'job' AND \"row\" = ? ORDER BY id"
+        entries = self.query(sql, str(job))
+        attempts = [attempt for attempt, _ in entries]
+        assert attempts == sorted(attempts)
+        assert self.query("SELECT attempt FROM job WHERE id = ?", job) == [(attempts[-1],)]
+        for attempt in set(attempts) - {0}:
+            assert len({who for each, who in entries if each == attempt}) == 1, entries
+
 
 class Mortal(Inspected):
     """A suite with failpoints around ``calls``; ``armed`` is what they look into (see ``failpoint``)."""
 
-    def __init__(self, data: Path, calls: list[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, calls: list[str], environment: dict[str, str] | None = None, *, hurried: bool = True
+    ) -> None:
+        """``hurried``: with short leases and sweeps; else with the settings that an administrator finds."""
         super().__init__(data, QUICK | (environment or {}))
+        if not hurried:
+            self.environment = dict(environment or {})
         self.armed = data.parent / "armed"
         self.code = (
-            f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import failpoint; from pathlib import Path; "
-            f"failpoint.install(Path({str(self.armed)!r}), {calls!r}); "
-            "from pacifica.common.sweeper import Leadership; Leadership.__init__.__defaults__ = (0.5,); "
-            "from pacifica.ingest import upload; upload.RING_SECONDS = 0.5; "
-            "from pacifica.common.cli import main; sys.exit(main())"
+            f"{_failpoints(self.armed, calls)}; {HURRY if hurried else ''}"
+            "import sys; from pacifica.common.cli import main; sys.exit(main())"
         )
 
     def start(self, code: str = "", armed: str = "") -> "Mortal":
@@ -120,17 +148,16 @@ class Mortal(Inspected):
 class MortalScaled(Scaled, Inspected):
     """The scaled deployment with the same failpoints in ingest's web processes and in its worker's children."""
 
-    def __init__(self, data: Path, database: str, broker: str, calls: list[str]) -> None:
-        super().__init__(data, database, broker, QUICK)
+    def __init__(self, data: Path, database: str, broker: str, calls: list[str], *, hurried: bool = True) -> None:
+        """``hurried``: with short leases and sweeps; else with the settings that an administrator finds."""
+        super().__init__(data, database, broker, QUICK | PATIENT)
+        if not hurried:
+            for name in {*QUICK, *PATIENT, "PACIFICA_WORKER_RETRY_SECONDS"}:
+                del self.environment[name]
         self.armed = data.parent / "armed"
         site = data.parent / "site"
         site.mkdir()
-        (site / "sitecustomize.py").write_text(
-            f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import failpoint; from pathlib import Path\n"
-            f"failpoint.install(Path({str(self.armed)!r}), {calls!r})\n"
-            "from pacifica.common.sweeper import Leadership; Leadership.__init__.__defaults__ = (0.5,)\n"
-            "from pacifica.ingest import upload; upload.RING_SECONDS = 0.5\n"
-        )
+        (site / "sitecustomize.py").write_text(f"{_failpoints(self.armed, calls)}\n{HURRY if hurried else ''}\n")
         self.environment["PYTHONPATH"] = str(site)
 
     def dies(self, step: str, main: bool = False) -> int | None:
@@ -149,3 +176,34 @@ class MortalScaled(Scaled, Inspected):
             until(lambda: self.workers["ingest"].poll() is not None, 30, "the death of the main process")
         self.restart()
         return answered
+
+
+class MortalExternal(MortalScaled):
+    """The same with external neighbours, which the datasafe of ``other`` plays."""
+
+    def __init__(self, data: Path, database: str, broker: str, calls: list[str], other: Suite) -> None:
+        super().__init__(data, database, broker, calls)
+        self.other = other
+        self.environment |= external(other.urls["datasafe"], self.archive)
+
+    def settled(self, after: int = 0, contents: dict[str, bytes] | None = None) -> None:
+        """See as well that the neighbours have every file and transaction once, and nothing else."""
+        super().settled(after, contents)
+        until(lambda: not self.query("SELECT 1 FROM shipped"), 30, "the end of what was sent in vain")
+        done = {job for (job,) in self.query("SELECT id FROM job WHERE state = 'ARCHIVED'")}
+        assert {id for (id,) in self.other.query('SELECT id FROM "transaction"')} == done
+        assert not self.other.query('SELECT 1 FROM archivedfile WHERE "transaction" IS NULL'), "an orphan"
+        for job in {job for job in done if job > after}:
+            there, here = self.other.files(job), self.files(job)
+            assert [file["_id"] for file in there] == [file["_id"] for file in here]
+
+    def bytes_of(self, id: int) -> bytes:
+        """Return a file from the external archive."""
+        return self.other.content(id)
+
+
+def _failpoints(armed: Path, calls: list[str]) -> str:
+    return (
+        f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import failpoint; from pathlib import Path; "
+        f"failpoint.install(Path({str(armed)!r}), {calls!r})"
+    )

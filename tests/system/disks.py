@@ -1,6 +1,7 @@
 """Small file systems of a test's own; mounting them needs root."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,24 +11,59 @@ import pytest
 
 
 class Disk:
-    """An ext4 file system of ``size`` bytes in the file ``image``, mounted on ``folder``."""
+    """An ext4 file system in the file ``image``, new and of ``size`` bytes unless that is 0, mounted on ``folder``."""
 
-    def __init__(self, image: Path, folder: Path, size: int) -> None:
+    def __init__(self, image: Path, folder: Path, size: int = 0) -> None:
         self.image, self.folder = image, folder
-        with image.open("wb") as file:
-            file.truncate(size)
-        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        if size:
+            with image.open("wb") as file:
+                file.truncate(size)
+            subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
 
     @contextmanager
-    def mounted(self) -> Iterator["Disk"]:
-        """Mount it for a block."""
+    def mounted(self, options: str = "") -> Iterator["Disk"]:
+        """Mount it for a block; its journal, where it was cut off, is replayed first."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _mounted(["-o", "loop", str(self.image)], self.folder):
+        with _mounted(["-o", f"loop{options and ','}{options}", str(self.image)], self.folder):
             yield self
+
+    def after_power_cut(self, image: Path, folder: Path) -> "Disk":
+        """Return what would be left if power was cut now: the device without what the kernel still has in memory.
+
+        Nobody may write meanwhile: freeze him.
+        """
+        subprocess.run(["cp", "--sparse=always", self.image, image], check=True)
+        return Disk(image, folder)
 
     def remount(self, mode: str) -> None:
         """Let it be ``ro`` or ``rw``, as the kernel does where it meets an error of the disk."""
         subprocess.run(["mount", "-o", f"remount,{mode}", self.folder], check=True)
+
+
+@contextmanager
+def small(folder: Path, size: int, inodes: int = 0) -> Iterator[Path]:
+    """Have the new ``folder`` be a file system in memory, of ``size`` bytes and ``inodes`` (0: many), for a block."""
+    folder.mkdir()
+    with _mounted(["-t", "tmpfs", "-o", f"size={size},nr_inodes={inodes or size // 4096}", "tmpfs"], folder):
+        yield folder
+
+
+@contextmanager
+def filled(folder: Path, *, size: int | None = None, inodes: int | None = None) -> Iterator[None]:
+    """Leave so many bytes or inodes of the file system of ``folder`` for a block."""
+    ballast = folder / "ballast"
+    ballast.mkdir()
+    try:
+        if size is not None:
+            with (ballast / "bytes").open("wb") as file:
+                room = os.statvfs(folder)
+                os.posix_fallocate(file.fileno(), 0, max(1, room.f_bavail * room.f_frsize - size))
+        if inodes is not None:
+            for number in range(os.statvfs(folder).f_favail - inodes):
+                (ballast / str(number)).touch()
+        yield
+    finally:
+        shutil.rmtree(ballast)
 
 
 @contextmanager

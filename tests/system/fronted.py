@@ -14,11 +14,12 @@ PUBLISHED = {"ingest": 8066, "cartd": 8081, "datasafe": 8080, "flow": 8069}
 USERS = ("alice", "bob")  # the password is the name
 MAIN = """
 worker_processes 1;
+worker_rlimit_nofile 8192;
 daemon off;
 pid {prefix}/pid;
 error_log {prefix}/error.log info;
 {user}
-events {{ worker_connections 512; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     client_body_temp_path {prefix}/body;

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import amqp
@@ -66,10 +67,8 @@ class Node:
 
     def freeze(self) -> None:
         """Let the server stand still: connections stay up, nobody answers."""
-        self._signal(signal.SIGSTOP)
         assert self.process is not None
-        pids = descendants(self.process.pid)
-        wait_until(lambda: all(_stands(pid) for pid in pids), what="the standstill of every thread")
+        freeze(self.process.pid)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
@@ -81,6 +80,13 @@ class Node:
             self.thaw()
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _wait_for_end(self) -> None:
+        def is_gone() -> bool:  # runuser, who stands still with its child, may have missed that this was thawed
+            self.thaw()
+            return self.process is None or self.process.poll() is not None
+
+        wait_until(is_gone, 60, f"the end of {type(self).__name__}")
 
     def _run(self, command: Iterable[str | Path], **environment: str) -> None:
         subprocess.run(self._as_user(command), check=True, capture_output=True, env=os.environ | environment, cwd="/")
@@ -140,8 +146,7 @@ class PostgresNode(Node):
     def stop(self, mode: str = "fast") -> None:
         """End the server; ``immediate`` is the crash that clients see."""
         self._run([self.programs / "pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop"])
-        assert self.process is not None
-        self.process.wait()
+        self._wait_for_end()
 
     def create_database(self, template: str | None = None) -> str:
         """Create a database, empty or a copy of the one at the URL ``template``, and return its URL."""
@@ -206,9 +211,20 @@ class RabbitNode(Node):
         """Create a vhost, which is a broker of its own to those who use it, and return its URL."""
         name = f"t{secrets.token_hex(8)}"
         allow = ", ".join(f'<<"{word}">>' for word in ("guest", name, ".*", ".*", ".*", "tests"))
-        code = f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions({allow}).'
-        self._run([_program("rabbitmqctl"), "--quiet", "--node", self.name, "eval", code], **self.environment)
+        self.evaluate(
+            f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions({allow}).'
+        )
         return f"pyamqp://guest:guest@127.0.0.1:{self.port}/{name}"
+
+    @contextmanager
+    def channel(self, url: str) -> Iterator[amqp.Channel]:
+        """Talk to the vhost of ``url``, which ``create_vhost`` made, past every service."""
+        with amqp.Connection(f"127.0.0.1:{self.port}", virtual_host=url.rpartition("/")[2]) as connection:
+            yield connection.channel()
+
+    def evaluate(self, code: str) -> None:
+        """Let the node evaluate Erlang."""
+        self._run([_program("rabbitmqctl"), "--quiet", "--node", self.name, "eval", code], **self.environment)
 
     def stop(self) -> None:
         """End the node in an orderly way."""
@@ -216,7 +232,7 @@ class RabbitNode(Node):
         for pid in descendants(self.process.pid):
             if _command(pid).startswith("beam"):
                 os.kill(pid, signal.SIGTERM)
-        self.process.wait(60)
+        self._wait_for_end()
 
     def _answers(self) -> bool:
         try:
@@ -248,6 +264,15 @@ def descendants(root: int) -> list[int]:
         found.append(pid)
         queue += children.get(pid, [])
     return found[::-1]
+
+
+def freeze(root: int) -> None:
+    """Let ``root`` and all below it stand still; what the kernel does for them right now is done on return."""
+    pids = descendants(root)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(_stands(pid) for pid in pids), what="the standstill of every thread")
 
 
 def _stands(pid: int) -> bool:

@@ -1,31 +1,14 @@
-"""Pacifica's published clients and services, unmodified, in an environment apart, made once from tests/clients.txt."""
+"""Pacifica's published clients and services, unmodified, in an environment apart (tests/clients.txt)."""
 
-import fcntl
 import json
 import os
 import subprocess
-import venv
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from pacifica.tests.system import apart
+
 KEPT = ("PATH", "LANG", "SSL_CERT_FILE")
-HOME = CHECKOUT / ".cache" / "clients"
-
-
-def environment() -> Path:
-    """Return the folder of programs, installed first where they are not, or not those that are wanted now."""
-    wanted = (CHECKOUT / "tests" / "clients.txt").read_text()
-    mark = HOME / ".installed"
-    HOME.parent.mkdir(exist_ok=True)
-    with (HOME.parent / "clients.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes, one environment
-        if not mark.is_file() or mark.read_text() != wanted:
-            venv.create(HOME, with_pip=True, clear=True)
-            command = [HOME / "bin/python", "-m", "pip", "install", "--quiet", "-r", CHECKOUT / "tests" / "clients.txt"]
-            subprocess.run(command, check=True, timeout=600)
-            mark.write_text(wanted)
-    return HOME / "bin"
 
 
 class Originals:
@@ -33,7 +16,7 @@ class Originals:
 
     def __init__(self, home: Path, **variables: str) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        self.programs, self.home = environment(), home
+        self.programs, self.home = apart.programs("clients"), home
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self.variables = kept | {"HOME": str(home), "LOGNAME": "dmlb2001", "USER": "dmlb2001"} | variables
 

@@ -17,10 +17,11 @@ from pacifica.tests.system.suite import Suite, until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-SERVICES = ("ingest", "cartd", "datasafe")
+SERVICES = ("ingest", "cartd", "datasafe", "flow")
 PROVIDED = {
     "archive": "/archive",
     "datasets": "/api",
+    "catalog": "/catalog",
     "policy": "/policy",
     "metadata": "/metadata",
     "uniqueid": "/uniqueid",
@@ -77,6 +78,14 @@ class Scaled(Suite):
         if wait:
             self._await_web(name)
 
+    def start_twin(self, name: str) -> str:
+        """Start another uWSGI for a service, as on another machine, and return its URL; it ends with the rest."""
+        twin = f"{name}-twin"
+        command = [BIN / "uwsgi", "--ini", str(ROOT / "config" / f"uwsgi-{name}.ini")]
+        self.web[twin] = self._spawn(f"web-{twin}", command, **{f"{name.upper()}_SOCKET": "127.0.0.1:0"})
+        self._await_web(twin)
+        return self.urls[twin]
+
     def listen(self, name: str) -> str:
         """Return the address to bind."""
         return f"127.0.0.1:{self.ports.get(name, '0')}"
@@ -131,6 +140,10 @@ class Scaled(Suite):
             else:
                 _kill_all(process)
             process.wait(30)
+
+    def pids(self) -> list[int]:
+        """Return the master of each uWSGI and the main process of each worker."""
+        return [process.pid for process in (*self.web.values(), *self.workers.values())]
 
     def restart(self) -> None:
         """Start again what is not running."""

@@ -76,6 +76,10 @@ class Suite:
         self.process.stdout.close()
         return code
 
+    def pids(self) -> list[int]:
+        """Return the processes that were started; what they started themselves is below them."""
+        return [self.process.pid] if self.process is not None else []
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self.stop(signal.SIGKILL)
@@ -127,16 +131,22 @@ class Suite:
         )
         return uid
 
-    def command(self, service: str, *words: object, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        """Run ``pacifica-<service>-cmd`` on this suite's database and archive; AssertionError for another exit code."""
-        program = Path(sys.executable).with_name(f"pacifica-{service}-cmd")
+    @property
+    def administrators(self) -> dict[str, str]:
+        """The environment in which commands are about this suite's database and archive."""
         ours = {
             "PACIFICA_DATABASE_PEEWEE_URL": f"sqlite:///{self.data}/pacifica.db",
             "PACIFICA_ARCHIVE_PATH": str(self.archive),
             "PACIFICA_CELERY_BROKER_URL": "memory://",
         }
-        environment = os.environ | ours | self.environment
-        done = subprocess.run([program, *map(str, words)], env=environment, capture_output=True, text=True, timeout=60)
+        return os.environ | ours | self.environment
+
+    def command(self, service: str, *words: object, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        """Run ``pacifica-<service>-cmd`` on this suite's database and archive; AssertionError for another exit code."""
+        program = Path(sys.executable).with_name(f"pacifica-{service}-cmd")
+        done = subprocess.run(
+            [program, *map(str, words)], env=self.administrators, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == code, done.stderr
         return done
 

@@ -1,0 +1,93 @@
+"""Content that is held already, looked up by digest while it comes once more: a warning, never a refusal.
+
+Only what the uploader may read is told of.  Content that came a moment before, and is not entered yet, is missed.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from peewee import BigIntegerField, TextField
+
+from . import ledger, orm
+from .catalog import Reader, readable_transactions
+from .entry import DATASET, places
+
+EXAMPLES = 5  # told of one upload
+EACH = 5  # places of one content that are looked at, the newest
+STEP = 10_000  # digests of one query
+
+NOTHING: dict[str, Any] = {"files": 0, "examples": []}
+
+
+class Original(NamedTuple):
+    """Where content is held; its digest is known of a file, of a dataset it is one of many."""
+
+    told: dict[str, Any]
+    hashtype: str | None
+    hashsum: str | None
+
+    def is_equal(self, hashtype: str, hashsum: str) -> bool:
+        """Tell whether this is content of that digest, and not only one that begins alike."""
+        return self.hashsum is None or (self.hashtype, self.hashsum) == (hashtype, hashsum)
+
+
+class SameContent(orm.Model):
+    """What of a job's files was held before, as JSON: ``{"files": number, "examples": [...]}``."""
+
+    job = BigIntegerField(primary_key=True)
+    told = TextField()
+
+
+def originals(prefixes: Sequence[int], reader: Reader, besides: int | None = None) -> Iterator[tuple[int, Original]]:
+    """Yield (position in ``prefixes``, a place that ``reader`` may read) for what is held; negative ones are no digest.
+
+    ``besides`` is a dataset (id) that does not count: the one that is being stored.
+    """
+    for start in range(0, len(prefixes), STEP):
+        some = prefixes[start : start + STEP]
+        found = [pair for pair in places({one for one in some if one >= 0}, EACH) if pair[1] != -(besides or 0)]
+        if not found:
+            continue
+        held = _readable({place for _, place in found}, reader)
+        known: dict[int, list[Original]] = {}
+        for prefix, place in sorted(found, reverse=True):  # the newest file first
+            if place in held:
+                known.setdefault(prefix, []).append(held[place])
+        for position, prefix in enumerate(some, start):
+            for original in known.get(prefix, ()):
+                yield position, original
+
+
+def _readable(found: set[int], reader: Reader) -> dict[int, Original]:
+    """Return what ``reader`` may read of places, by place."""
+    everything = reader.administrator or reader.service
+    files = ledger.vouched(place for place in found if place > 0)
+    transactions = readable_transactions(reader, {one.transaction for one in files.values() if one.transaction})
+    held = {
+        id: Original({"file": id, "transaction": one.transaction}, one.hashtype, one.hashsum)
+        for id, one in files.items()
+        if everything or one.transaction in transactions or (one.owner and one.owner == reader.name)
+    }
+    subjects = json.dumps([-place for place in found if place < 0])
+    for subject, name, owner in orm.rows(_DATASETS_POSTGRES if orm.is_postgres() else _DATASETS_SQLITE, subjects):
+        if everything or owner == reader.name:
+            held[-subject] = Original({"dataset": name}, None, None)
+    return held
+
+
+_DATASETS = f"SELECT DISTINCT e.subject, e.name, e.owner FROM entry e WHERE e.kind = '{DATASET}' AND e.subject IN "
+_DATASETS_SQLITE = f"{_DATASETS}(SELECT value FROM json_each(?))"
+_DATASETS_POSTGRES = f"{_DATASETS}(SELECT CAST(w AS BIGINT) FROM jsonb_array_elements_text(CAST(? AS JSONB)) AS j (w))"
+
+
+def note(job: int, told: dict[str, Any]) -> None:
+    """Keep what is told of ``job``; in the transaction that archives it."""
+    if told["files"]:
+        SameContent.insert(job=job, told=json.dumps(told)).execute()
+
+
+def of_job(job: int) -> dict[str, Any]:
+    """Return what was told of ``job``."""
+    found = orm.rows("SELECT told FROM samecontent WHERE job = ?", job)
+    return dict(json.loads(found[0][0])) if found else NOTHING

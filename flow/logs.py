@@ -1,0 +1,63 @@
+"""What a run leaves beside its outputs: all that it printed, and its ``re-*`` messages."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import IO
+
+from ..common.volume import Volume
+from .executor import Workplace
+from .messages import Message
+from .orm import Data
+
+SUFFIXES = {"stdout": ".txt", "jsonout": ".json"}
+
+
+def kept(volume: Volume, data_id: int, part: str = "stdout") -> Path:
+    """Return where ``part`` (``stdout`` or ``jsonout``) of an object lies once its run is over."""
+    return volume.root / "flow" / f"{data_id % 256:02x}" / f"{data_id}{SUFFIXES[part]}"
+
+
+def home(volume: Volume, data: Data) -> Path:
+    """Return the run directory of the attempt at work."""
+    return volume.work / "flow" / f"{data.id}.{data.attempt}"
+
+
+def current(volume: Volume, data: Data, part: str = "stdout") -> Path:
+    """Return where ``part`` of an object can be read now, which may not be there yet."""
+    if data.state in Data.FINAL:
+        return kept(volume, data.origin or data.id, part)
+    return home(volume, data) / f"{part}.txt"
+
+
+def keep(volume: Volume, data: Data, place: Workplace) -> None:
+    """Keep both logs of the run that was in ``place``."""
+    for part, source in (("stdout", place.stdout), ("jsonout", place.messages)):
+        target = kept(volume, data.id, part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def forget(volume: Volume, data: Data) -> None:
+    """Remove the logs of a deleted object, unless an object that uses its result shows them."""
+    for id in {data.id, data.origin or data.id}:
+        if not Data.select().where((Data.id == id) | (Data.origin == id)).exists():
+            for part in SUFFIXES:
+                kept(volume, id, part).unlink(missing_ok=True)
+
+
+class Journal:
+    """Appends messages to ``jsonout.txt``, at most ``room`` bytes of them; what comes after is left out."""
+
+    def __init__(self, file: IO[bytes], room: int) -> None:
+        self._file, self._room = file, room
+        self.size = 0
+
+    def add(self, message: Message) -> None:
+        """Append one message as a line in the original's words."""
+        said = {"type": "COMMAND", "type_data": message.kind, "data": message.data}
+        line = json.dumps(said).encode() + b"\n"
+        if self.size + len(line) <= self._room:
+            self._file.write(line)
+            self._file.flush()
+            self.size += len(line)

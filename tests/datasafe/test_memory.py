@@ -1,0 +1,60 @@
+"""What a dataset costs in memory does not grow with it: one large file, and many small ones, in and out."""
+
+import random
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import requests
+
+from pacifica.datasafe import manifest
+from pacifica.tests.system.datasets import manifest_of
+from pacifica.tests.system.suite import Suite
+
+MOST = 64  # MiB above the idle process (design §13)
+KINDS = {
+    "one large file, stored": (1, 192 << 20, zipfile.ZIP_STORED),
+    "one large file, deflated": (1, 192 << 20, zipfile.ZIP_DEFLATED),
+    "many small files": (10_000, 8192, zipfile.ZIP_DEFLATED),  # a member costs 2 to 3 KiB: docs/datasafe.md
+}
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Iterator[Suite]:
+    suite = Suite(tmp_path / "data", {"PACIFICA_AUDIT_PERIOD_DAYS": "0"})
+    try:
+        yield suite.start()
+    finally:
+        suite.kill()
+
+
+def memory(suite: Suite, what: str) -> int:
+    """Return a figure of the process in MiB: VmRSS is now, VmHWM the most there ever was."""
+    assert suite.process is not None
+    lines = Path(f"/proc/{suite.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) >> 10
+
+
+def archive(path: Path, count: int, size: int, method: int) -> None:
+    chance = random.Random(count)
+    files: Mapping[str, bytes] = {f"{number:05}.dat": chance.randbytes(min(size, 1 << 20)) for number in range(count)}
+    files = {name: content * (size // len(content)) for name, content in files.items()} | {"x.info": b"meta"}
+    with zipfile.ZipFile(path, "w", method, compresslevel=1) as out:
+        for name, content in files.items():
+            out.writestr(name, content)
+        out.writestr(manifest.NAME, manifest_of(files))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dataset_goes_in_and_out_in_bounded_memory(suite: Suite, tmp_path: Path, kind: str) -> None:
+    archive(tmp_path / "upload.zip", *KINDS[kind])
+    url = f"{suite.urls['datasets']}/42.1001/ds/exp/sa/42/cwepr"
+    loi = requests.post(url, timeout=60).text
+    requests.get(f"{suite.urls['datasets']}/{loi}", timeout=60)
+    idle = memory(suite, "VmRSS")
+    for words in (["-T", tmp_path / "upload.zip"], ["-o", tmp_path / "back.zip"]):
+        subprocess.run(["curl", "-fsS", *words, f"{suite.urls['datasets']}/{loi}"], check=True, capture_output=True)
+        assert memory(suite, "VmHWM") - idle <= MOST, words
+    assert (tmp_path / "back.zip").stat().st_size > KINDS[kind][0] * KINDS[kind][1]

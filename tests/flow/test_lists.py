@@ -1,0 +1,189 @@
+"""Lists of data objects and processes: what each filter, lookup, order and page means, on both databases."""
+
+import json
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from pacifica.common import orm
+from pacifica.common.errors import BadRequest
+from pacifica.flow import lists
+from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
+from pacifica.flow.words import words_of
+
+WORDS = ["Mouse", "liver", "raw", "Über", "run", "42", "a_b", "liverwort"]
+TAGS = ["t", "t1", "x,y", "ü", 'quote"d']
+MOMENT = 1_700_000_000.25
+
+
+@pytest.fixture
+def objects(database):
+    """A hundred objects of two owners, as one owner's list of (row, tags) and a function that lists."""
+    SCHEMA.sync()
+    random.seed(7)
+    slugs = ["align", "sort", "count"]
+    for number, slug in enumerate(slugs):
+        facts = {"name": slug.title(), "category": "Test:", "persistence": "RAW", "scheduling_class": "batch"}
+        document = {"slug": slug, "version": "1.0.0", "run": {"language": "bash", "program": ""}}
+        Process.create(slug=slug, version="1.0.0", order=number, type=f"data:{slug}:", document=json.dumps(document),
+                       digest="", **facts)  # fmt: skip
+    for number in range(100):
+        name = " ".join(random.sample(WORDS, 2))
+        Data.create(
+            state=random.choice(["OK", "ER", "FO", "PR"]), process=random.choice([1, 2, 3]), created=MOMENT + number,
+            type=random.choice(["data:reads:", "data:reads:fastq:", "data:readset:", "data:Reads:"]),
+            owner=random.choice(["ann", "ann", "bob"]), name=name, slug=f"{random.choice(slugs)}-{number}",
+            tags=json.dumps(random.sample(TAGS, random.randrange(3))),
+            started=random.choice([None, MOMENT + 86_400 * number]),
+        )  # fmt: skip
+    return lambda owner="ann", most=1000, **asked: lists.data(asked, owner, most)
+
+
+def ids(rows):
+    return {row.id for row in rows}
+
+
+def held(fits, owner="ann"):
+    """The ids of the objects that ``fits`` says fit, found without SQL's help."""
+    return {row.id for row in Data.select() if owner in (None, row.owner) and fits(row)}
+
+
+CASES = {
+    "type": ("data:reads:", lambda row: row.type.startswith("data:reads:")),
+    "type__exact": ("data:reads:", lambda row: row.type == "data:reads:"),
+    "tags": ("t", lambda row: "t" in json.loads(row.tags)),
+    "status": ("PR", lambda row: row.state in ("PR", "FO")),
+    "status__in": ("OK,ER", lambda row: row.state in ("OK", "ER")),
+    "process": ("2", lambda row: row.process == 2),
+    "process__in": ("1,3", lambda row: row.process in (1, 3)),
+    "process__slug": ("sort", lambda row: row.process == 2),
+    "process__name__istartswith": ("co", lambda row: row.process == 3),
+    "name__contains": ("liver", lambda row: "liver" in row.name),
+    "name__icontains": ("LIVER", lambda row: "liver" in row.name),
+    "name__startswith": ("mouse", lambda row: row.name.startswith("mouse")),
+    "name__istartswith": ("mouse", lambda row: row.name.startswith("Mouse")),
+    "name": ("Mouse raw", lambda row: row.name == "Mouse raw"),
+    "name__iexact": ("mOUSE raw", lambda row: row.name == "Mouse raw"),
+    "name__in": ("Mouse raw,raw liver", lambda row: row.name in ("Mouse raw", "raw liver")),
+    "slug__in": ("align-0,align-1,sort-1", lambda row: row.slug in ("align-0", "align-1", "sort-1")),
+    "id__gte": ("50", lambda row: row.id >= 50),
+    "id__in": ("1,2,3,4,5", lambda row: row.id <= 5),
+    "created__lt": ("2023-11-14T22:14:00", lambda row: row.created < 1_700_000_040),
+    "created__date": ("2023-11-14", lambda row: True),
+    "started__isnull": ("true", lambda row: row.started is None),
+    "started__date": ("2023-11-20", lambda row: row.started is not None and day(row.started) == "2023-11-20"),
+    "created__time": ("22:13:25", lambda row: int(row.created) == 1_700_000_005),
+    "contributor": ("bob", lambda row: False),
+}
+
+
+def day(seconds):
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+
+@pytest.mark.parametrize("few", [5_000, 0], ids=["by index", "along the order"])
+def test_each_filter_gives_just_the_objects_that_fit(objects, monkeypatch, few):
+    monkeypatch.setattr(lists, "FEW", few)
+    for name, (value, fits) in CASES.items():
+        assert ids(objects(**{name: value})) == held(fits), name
+        assert ids(objects(owner=None, **{name: value})) >= held(fits), name
+    both = objects(type="data:reads:", tags="t", process__slug="sort", status="PR")
+    assert ids(both) == held(
+        lambda row: row.type.startswith("data:reads:") and "t" in json.loads(row.tags)
+        and row.process == 2 and row.state in ("PR", "FO")
+    )  # fmt: skip
+    assert objects(type="data:nothing:") == objects(tags="nothing") == objects(process__slug="nothing") == []
+    assert ids(objects(tags="t,t1")) == held(lambda row: {"t", "t1"} <= set(json.loads(row.tags)))
+
+
+def test_tags_and_words_follow_every_change_of_a_row(objects):
+    for row in list(Data.select().where(Data.id.in_(range(3, 100, 3)))):
+        Data.update(tags=json.dumps(["new", "new"]), name="changed").where(Data.id == row.id).execute()
+    Data.delete().where(Data.id.in_(range(5, 101, 5))).execute()
+    assert ids(objects(tags="new")) == held(lambda row: "new" in json.loads(row.tags))
+    assert ids(objects(tags="t")) == held(lambda row: "t" in json.loads(row.tags))
+    assert ids(objects(text="changed")) == held(lambda row: row.name == "changed")
+    assert ids(objects(text="mouse")) == held(lambda row: "Mouse" in row.name)
+
+
+def test_the_most_that_may_be_said_of_an_object_is_found_again(objects):
+    tags = [f"{number:03}" + "ü" * 252 for number in range(100)]
+    row = Data.create(state="OK", process=1, type="data:a:", owner="ann", name="ß" * 100, tags=json.dumps(tags))
+    assert ids(objects(tags=tags[7])) == ids(objects(text="ß" * 100)) == {row.id}
+
+
+def test_a_text_fits_where_each_of_its_words_begins_a_word_and_the_best_come_first(objects):
+    def begins(row, text):
+        said = words_of(f"{row.name} {row.slug} {row.tags} {row.owner}")
+        return all(any(one.startswith(word) for one in said) for word in words_of(text))
+
+    for text in ("liver", "LIVER mou", "über", "42", "b a", "sort", "quote", "ann", "nothing", "li; DROP TABLE data"):
+        assert ids(objects(text=text)) == held(lambda row, text=text: begins(row, text)), text
+    names = [row.name.split() for row in objects(text="liver")]
+    assert names == sorted(names, key=lambda one: "liver" not in one)
+    assert {"liver" in one for one in names} == {True, False}
+    assert ids(objects(text="liver", status="OK")) == held(lambda row: row.state == "OK" and "liver" in row.name)
+    assert [row.id for row in objects(text="liver", limit="2", offset="1")] == [
+        row.id for row in objects(text="liver")
+    ][1:3]
+
+
+def test_lists_are_ordered_and_cut(objects):
+    everything = objects()
+    assert [row.created for row in everything] == sorted((row.created for row in everything), reverse=True)
+    assert [row.id for row in objects(ordering="name,-id", limit="7", offset="2")] == [
+        row.id for row in sorted(everything, key=lambda row: (row.name.encode(), -row.id))
+    ][2:9] or not orm.is_postgres()
+    assert len(objects(most=5)) == len(objects(most=5, limit="50")) == 5
+    names = [Process.get_by_id(row.process).name for row in objects(ordering="process__name")]
+    assert names == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"nonsense": "1"},
+        {"status__gt": "OK"},
+        {"id": "x"},
+        {"id": "99999999999999999999"},
+        {"created__gt": "yesterday"},
+        {"created__time": "25:00"},
+        {"started__isnull": "maybe"},
+        {"tags": ","},
+        {"name": "a\0b"},
+        {"text": "...", "limit": "1"},
+        {"text": "a", "ordering": "name"},
+        {"ordering": "checksum"},
+        {"limit": "-1"},
+        {"offset": "x"},
+        {"name": ["a", "b"]},
+        {"process__gt": "1"},
+    ],
+    ids=str,
+)
+def test_a_bad_parameter_is_refused(objects, asked):
+    with pytest.raises(BadRequest):
+        objects(**asked)
+
+
+def test_processes_are_found_by_text_and_filters(objects):
+    assert [row.slug for row in lists.processes({"text": "sor"}, 10)] == ["sort"]
+    assert [row.slug for row in lists.processes({"type": "data:co", "is_active": "true"}, 10)] == ["count"]
+    assert [row.slug for row in lists.processes({"ordering": "-version", "limit": "1"}, 10)] == ["count"]
+    with pytest.raises(BadRequest, match=r"Allowed: .*category"):
+        lists.processes({"status": "OK"}, 10)
+
+
+def test_a_database_of_the_version_before_gets_the_indexes_with_what_it_holds(objects):
+    for statement in ("DROP TABLE datatag", "DROP INDEX data_owner_type_created"):
+        orm.execute(statement + (" CASCADE" if orm.is_postgres() else ""))
+    for trigger in ("insert", "update", "delete"):
+        on = " ON data" if orm.is_postgres() else ""
+        orm.execute(f"DROP TRIGGER IF EXISTS datatag_{trigger}{on}")
+    orm.execute("ALTER TABLE data DROP COLUMN run")
+    FlowSystem.set_version((1, 0))
+    SCHEMA.sync()
+    assert FlowSystem.is_equal()
+    assert ids(objects(tags="t")) == held(lambda row: "t" in json.loads(row.tags))
+    assert "data_owner_type_created" in {index.name for index in orm.database.get_indexes("data")}
