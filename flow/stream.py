@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 from ..common import orm
@@ -99,6 +100,12 @@ class _Gap:
     seen: set[int] = field(default_factory=set)
 
 
+def _gaps(before: int, rows: list[tuple[Any, ...]]) -> list[_Gap]:
+    """Return what is left out of ``rows``, which begin after the number ``before``."""
+    numbers = [before, *(row[0] for row in rows)]
+    return [_Gap(low + 1, high - 1) for low, high in pairwise(numbers) if high > low + 1]
+
+
 class OfOwner:
     """The changes of all objects of one owner (None: of everybody).
 
@@ -111,8 +118,8 @@ class OfOwner:
         if after is None:
             self._position = last = int(orm.rows("SELECT coalesce(max(id), 0) FROM statechange")[0][0])
             if orm.is_postgres() and last:
-                first = max(1, last - PAGE + 1)
-                self._gaps = [_Gap(first, last, seen={row[0] for row in self._rows(first - 1, last)})]
+                first = max(0, last - PAGE)
+                self._gaps = _gaps(first, self._rows(first, last))
 
     @property
     def place(self) -> int:
@@ -136,11 +143,7 @@ class OfOwner:
             gap.mark = following if gap.mark is None else gap.mark
         rows = self._rows(self._position, None)
         if orm.is_postgres():  # SQLite has one writer, so that numbers are given in the order of commits
-            before = self._position
-            for row in rows:
-                if row[0] > before + 1:
-                    self._gaps.append(_Gap(before + 1, row[0] - 1))
-                before = row[0]
+            self._gaps += _gaps(self._position, rows)
         self._position = rows[-1][0] if rows else self._position
         return found + [Change(*row[:-1]) for row in rows if row[-1]]
 

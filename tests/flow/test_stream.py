@@ -83,7 +83,8 @@ def test_all_objects_are_told_and_a_stream_that_broke_is_resumed(flow: Flow):
             seen[event["change"]] = (event["data"], event["status"])
             if event["data"] == second and event["status"] == "OK":
                 break
-    ended = [id for id, status in seen.values() if status == "OK"]
+    # A stream that is resumed may begin with changes of before, where another transaction had a number and no commit.
+    ended = [id for id, status in seen.values() if status == "OK" and id >= first]
     assert sorted(ended) == sorted([first, *steps, second])
 
 
