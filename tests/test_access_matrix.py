@@ -116,7 +116,6 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str
     return [route for route in walked(tmp_path_factory.mktemp("walk")) if not route[3]]
 
 
-@pytest.mark.timeout(300)
 def test_a_neighbour_is_told_of_her_things_what_he_is_told_of_what_never_was(
     guarded: Suite, hers: dict[str, str], routes: list[tuple[str, str, str, bool]]
 ) -> None:
@@ -139,7 +138,6 @@ def test_a_neighbour_is_told_of_her_things_what_he_is_told_of_what_never_was(
     assert of_alice(guarded, hers, routes) == before
 
 
-@pytest.mark.timeout(300)
 def test_nobody_is_told_anything_and_an_administrator_is_never_turned_away(
     guarded: Suite, hers: dict[str, str], routes: list[tuple[str, str, str, bool]]
 ) -> None:

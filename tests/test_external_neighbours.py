@@ -10,8 +10,6 @@ from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.faulty import FaultProxy, external
 from pacifica.tests.system.suite import Suite, until
 
-pytestmark = pytest.mark.timeout(300)
-
 FILES = {"a.txt": b"alpha\n", "run/b.bin": bytes(range(256)) * 5000, "run/empty": b"", "run/c.txt": b"gamma"}
 DONE = ("lost", "drip")  # the service did what it was asked to
 

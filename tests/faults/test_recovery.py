@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pacifica.common.sections import Worker
 from pacifica.tests.system.crash import Mortal, MortalScaled
 
@@ -13,7 +11,6 @@ PROMISED = Worker().lease_seconds + Worker().sweep_seconds  # docs/reliability.m
 WORK = 20.0  # what the job itself, and the question whether it is done, may take on a machine that is busy
 
 
-@pytest.mark.timeout(300)
 def test_a_killed_suite_goes_on_within_a_lease_and_a_sweep(tmp_path: Path) -> None:
     mortal = Mortal(tmp_path / "data", [STEP.split()[0]], hurried=False)
     try:
@@ -26,7 +23,6 @@ def test_a_killed_suite_goes_on_within_a_lease_and_a_sweep(tmp_path: Path) -> No
         mortal.kill()
 
 
-@pytest.mark.timeout(300)
 def test_a_killed_worker_goes_on_within_a_lease_and_a_sweep(postgres: Any, rabbitmq: Any, tmp_path: Path) -> None:
     calls = [STEP.split()[0]]
     mortal = MortalScaled(tmp_path / "data", postgres.create_database(), rabbitmq.create_vhost(), calls, hurried=False)

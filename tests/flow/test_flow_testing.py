@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from pacifica.tests.system.flows import PROCESSES
 
 CONFTEST = f"""
@@ -50,7 +48,6 @@ def test_fails_because_it_takes_too_long(flow_run):
 """
 
 
-@pytest.mark.timeout(300)
 def test_runs_succeed_and_fail_as_their_processes_do(tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_processes.py").write_text(TESTS)
@@ -65,7 +62,6 @@ def test_runs_succeed_and_fail_as_their_processes_do(tmp_path):
     assert "wait is still PR after 0.2 s" in done.stdout or "wait is still WT after 0.2 s" in done.stdout
 
 
-@pytest.mark.timeout(300)
 def test_a_definition_that_is_refused_fails_the_tests(tmp_path):
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["pacifica.flow.testing"]\n')
     (tmp_path / "processes").mkdir()
