@@ -5,7 +5,7 @@ from typing import Any
 from ..common import rest
 from .config import Settings
 from .orm import TriggerRow
-from .query import Field, conditions, project, select
+from .query import Field, conditions, known, project, select
 from .trigger_command import described, find, firings
 
 FIELDS = {
@@ -30,6 +30,7 @@ class RestTrigger:
         """Answer the list, or one trigger with ``firings``: what it made of the newest events of the caller."""
         wanted = str(parameters.get("fields", ""))
         if name:
+            known(parameters)
             row, principal = find(name), rest.principal()
             owner = None if principal.administrator else principal.name
             return project(described(row) | {"firings": firings(row.slug, owner=owner)}, wanted)

@@ -12,6 +12,7 @@ from typing import Any
 import peewee
 
 from ..common import orm
+from ..common.catalog import User
 from ..common.errors import BadRequest
 from .orm import Data, Process, State
 from .query import Field, conditions, page, select
@@ -110,13 +111,27 @@ def _within(condition: Any) -> Choice:
 
 
 def _typed(prefix: str) -> Choice:
-    """Objects whose type begins with ``prefix``: there are few types, and an index steps from one to the next."""
+    """Objects whose type begins with ``prefix``."""
+    return _choice(Data.type.in_([type for type in _held("type") if type.startswith(prefix)]))
+
+
+def _of_people(text: str) -> Choice:
+    """Objects of those in whose login, first or last name (as the catalogue has them) each word of ``text`` is."""
+    words, owners = text.lower().split(), _held("owner")
+    known = User.select().where(User.network_id.in_(owners))
+    people = {one.network_id: f"{one.first_name} {one.last_name}" for one in known}
+    said = {owner: f"{owner} {people.get(owner, '')}".lower() for owner in owners}
+    return _choice(Data.owner.in_([owner for owner in owners if all(word in said[owner] for word in words)]))
+
+
+def _held(column: str) -> list[str]:
+    """Return the values of ``column`` among all objects: there are few, and an index steps from one to the next."""
     sql = (
-        "WITH RECURSIVE held(type) AS (SELECT min(type) FROM data UNION ALL"
-        " SELECT (SELECT min(d.type) FROM data d WHERE d.type > held.type) FROM held WHERE held.type IS NOT NULL)"
-        " SELECT type FROM held WHERE type IS NOT NULL"
+        f"WITH RECURSIVE held(value) AS (SELECT min({column}) FROM data UNION ALL"
+        f" SELECT (SELECT min(d.{column}) FROM data d WHERE d.{column} > held.value) FROM held"
+        " WHERE held.value IS NOT NULL) SELECT value FROM held WHERE value IS NOT NULL"
     )
-    return _choice(Data.type.in_([type for (type,) in orm.rows(sql) if type.startswith(prefix)]))
+    return [value for (value,) in orm.rows(sql)]
 
 
 def _tagged(text: str) -> list[Choice]:
@@ -142,6 +157,9 @@ DATA_FIELDS = {
     "started": Field(Data.started, "time"),
     "finished": Field(Data.finished, "time"),
     "contributor": Field(Data.owner, "word"),
+    "contributor_name": Field(Data.owner, "prefix", match=_of_people),
+    "owners": Field(Data.owner, "word"),
+    "owners_name": Field(Data.owner, "prefix", match=_of_people),
     "status": Field(Data.state, "word", match=_in_state),
     "type": Field(Data.type, "prefix", match=_typed),
     "type__exact": Field(Data.type, "word", match=lambda types: _choice(Data.type.in_(types))),
@@ -165,7 +183,7 @@ PROCESS_FIELDS = {
     "id": Field(Process.id, "number"),
     "name": Field(Process.name, "text"),
     "slug": Field(Process.slug, "word"),
-    "version": Field(Process.version, "text"),
+    "version": Field(Process.order, "version"),
     "created": Field(Process.created, "time"),
     "modified": Field(Process.modified, "time"),
     "contributor": Field(Process.contributor, "word"),

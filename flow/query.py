@@ -8,12 +8,15 @@ import peewee
 
 from ..common import orm
 from ..common.errors import BadRequest
+from .definition import Version
+from .orm import order_of
 
 ALWAYS = ("fields", "format", "limit", "offset", "ordering", "text")
 _NUMBER = ("exact", "in", "gt", "gte", "lt", "lte", "isnull")
 _TEXT = ("exact", "iexact", "contains", "icontains", "in", "startswith", "istartswith", "isnull")
 LOOKUPS: dict[str, tuple[str, ...]] = {
     "number": _NUMBER,
+    "version": _NUMBER,
     "text": _TEXT,
     "time": ("exact", "gt", "gte", "lt", "lte", "isnull", "date", "time"),
     "word": ("exact", "in"),
@@ -50,6 +53,14 @@ def conditions(parameters: Mapping[str, Any], fields: Mapping[str, Field]) -> li
             made = _condition(name, value, fields)
             found += made if isinstance(made, list) else [made]
     return found
+
+
+def known(parameters: Mapping[str, Any], *more: str) -> None:
+    """Let pass what one object can be asked for, ``fields`` and ``more``; BadRequest names what is unknown."""
+    for name in parameters:
+        if name not in ("fields", "format", *more):
+            allowed = ", ".join(sorted(["fields", "format", *more]))
+            raise BadRequest(f"There is no parameter {name!r:.80}. Allowed: {allowed}.", parameter=name)
 
 
 def select(query: Any, parameters: Mapping[str, Any], order: Mapping[str, Any], default: str, most: int) -> Any:
@@ -125,6 +136,13 @@ def _number(text: str) -> int:
     return number
 
 
+def _version(text: str) -> int:
+    try:
+        return order_of(Version.parse(text))
+    except ValueError:
+        raise BadRequest(f"{text!r:.40} is not a version as 1.2.3.") from None
+
+
 def _time(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
@@ -156,6 +174,7 @@ def _boolean(text: str) -> bool:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "number": _number,
+    "version": _version,
     "related": _number,
     "text": str,
     "time": _time,

@@ -17,14 +17,16 @@ from . import bulk, crate, creation, dispatch, graph, lists, logs, reuse, shown,
 from .automation import RestTrigger
 from .config import Settings
 from .given import document, free_slug, options, overrides, tags, text
+from .names import SlugExists
 from .once import once
 from .orm import Data, DataFile, Dependency, Process, Storage, newest
-from .query import project
+from .query import known, project
 from .removal import remove
 from .restart import restart
 
 MAX_JSON = 8 << 20
 MAX_BULK_JSON = 64 << 20
+PARAMETERS = {"stdout": ("offset",), "jsonout": ("offset",)}  # of a part of an object, beside those of all
 
 
 class Root:
@@ -59,11 +61,12 @@ class RestProcess:
     exposed = True
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, self.slug_exists = settings, SlugExists(Process)
 
     def GET(self, id: str = "", **parameters: Any) -> Any:
         """Answer the list, or one process."""
         if id:
+            known(parameters)
             held: Process | None = Process.get_or_none(Process.id == _number(id))
             if held is None:
                 raise NotFound("There is no such process.", id=id)
@@ -78,11 +81,11 @@ class RestData:
     exposed = True
 
     def __init__(self, settings: Settings, volume: Volume) -> None:
-        self.settings, self.volume = settings, volume
+        self.settings, self.volume, self.slug_exists = settings, volume, SlugExists(Data)
         self.places = stream.Places(settings.flow.max_streams)
         self._asked: dict[str, Callable[[Data, dict[str, Any]], Any]] = {
-            "parents": lambda data, _: _shown(_linked(data, Dependency.parent, Dependency.child)),
-            "children": lambda data, _: _shown(_linked(data, Dependency.child, Dependency.parent)),
+            "parents": lambda data, asked: _listed(_linked(data, Dependency.parent, Dependency.child), asked),
+            "children": lambda data, asked: _listed(_linked(data, Dependency.child, Dependency.parent), asked),
             "stdout": lambda data, parameters: self._log("stdout", data, parameters),
             "jsonout": lambda data, parameters: self._log("jsonout", data, parameters),
             "files": _files,
@@ -100,13 +103,14 @@ class RestData:
     def GET(self, id: str = "", part: str = "", **parameters: Any) -> Any:
         """Answer the list of the caller's objects, one of them, or a part of one."""
         wanted = str(parameters.get("fields", ""))
+        if id:
+            known(parameters, *PARAMETERS.get(part, ()))
         if id == "events" and not part:
             principal = rest.principal()
             return self._streamed(stream.OfOwner(None if principal.administrator else principal.name, _last_event()))
         if not id:
             owner = None if rest.principal().administrator else rest.principal().name
-            rows = lists.data(parameters, owner, self.settings.flow.list_rows)
-            return [project(one, wanted) for one in _shown(rows)]
+            return _listed(lists.data(parameters, owner, self.settings.flow.list_rows), parameters)
         data = _mine(id)
         if not part:
             return project(_shown([data])[0], wanted)
@@ -215,12 +219,14 @@ class RestStorage:
 
     exposed = True
 
-    def GET(self, id: str) -> Any:
+    def GET(self, id: str, **parameters: Any) -> Any:
         """Answer the document."""
+        known(parameters)
         held = Storage.get_or_none(Storage.id == _number(id))
         if held is None or not rest.principal().owns(held.owner):
             raise NotFound("There is no such document.", id=id)
-        return {"id": held.id, "contributor": held.owner, "json": json.loads(held.json)}
+        document = {"id": held.id, "contributor": held.owner, "json": json.loads(held.json)}
+        return project(document, str(parameters.get("fields", "")))
 
 
 def _last_event() -> int | None:
@@ -247,6 +253,10 @@ def _shown(rows: list[Data]) -> list[dict[str, Any]]:
     ids = {row.process for row in rows}
     held = {process.id: process for process in Process.select().where(Process.id.in_(ids))} if ids else {}
     return [shown.data(row, held[row.process]) for row in rows]
+
+
+def _listed(rows: list[Data], parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return [project(one, str(parameters.get("fields", ""))) for one in _shown(rows)]
 
 
 def _linked(data: Data, wanted: Any, here: Any) -> list[Data]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pacifica.common import orm
+from pacifica.common.catalog import User
 from pacifica.common.errors import BadRequest
 from pacifica.flow import lists
 from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
@@ -37,6 +38,8 @@ def objects(database):
             tags=json.dumps(random.sample(TAGS, random.randrange(3))),
             started=random.choice([None, MOMENT + 86_400 * number]),
         )  # fmt: skip
+    for login, first in (("ann", "Anna"), ("bob", "Robert")):
+        User.create(id=login, network_id=login, first_name=first, last_name="Roe", updated=MOMENT)
     return lambda owner="ann", most=1000, **asked: lists.data(asked, owner, most)
 
 
@@ -75,6 +78,9 @@ CASES = {
     "started__date": ("2023-11-20", lambda row: row.started is not None and day(row.started) == "2023-11-20"),
     "created__time": ("22:13:25", lambda row: int(row.created) == 1_700_000_005),
     "contributor": ("bob", lambda row: False),
+    "owners__in": ("ann,bob", lambda row: True),
+    "contributor_name": ("roe ANN", lambda row: True),
+    "owners_name": ("robert", lambda row: False),
 }
 
 
@@ -88,6 +94,7 @@ def test_each_filter_gives_just_the_objects_that_fit(objects, monkeypatch, few):
     for name, (value, fits) in CASES.items():
         assert ids(objects(**{name: value})) == held(fits), name
         assert ids(objects(owner=None, **{name: value})) >= held(fits), name
+    assert ids(objects(owner=None, owners_name="roe bob")) == held(lambda row: row.owner == "bob", None)
     both = objects(type="data:reads:", tags="t", process__slug="sort", status="PR")
     assert ids(both) == held(
         lambda row: row.type.startswith("data:reads:") and "t" in json.loads(row.tags)
@@ -171,6 +178,9 @@ def test_processes_are_found_by_text_and_filters(objects):
     assert [row.slug for row in lists.processes({"text": "sor"}, 10)] == ["sort"]
     assert [row.slug for row in lists.processes({"type": "data:co", "is_active": "true"}, 10)] == ["count"]
     assert [row.slug for row in lists.processes({"ordering": "-version", "limit": "1"}, 10)] == ["count"]
+    assert [row.slug for row in lists.processes({"version__gte": "0.0.1", "version__lt": "0.0.2"}, 10)] == ["sort"]
+    with pytest.raises(BadRequest, match="not a version"):
+        lists.processes({"version": "1.x"}, 10)
     with pytest.raises(BadRequest, match=r"Allowed: .*category"):
         lists.processes({"status": "OK"}, 10)
 

@@ -105,6 +105,10 @@ def test_lists_are_filtered_ordered_cut_and_projected(flow):
     refused = requests.get(f"{flow.url}/data?nonsense=1")
     assert refused.status_code == 400
     assert "nonsense" in refused.json()["message"]
+    for asked in (f"data/{ids[0]}", f"data/{ids[0]}/children", f"data/{ids[0]}/graph", "process/1"):
+        assert requests.get(f"{flow.url}/{asked}?nonsense=1").json()["parameter"] == "nonsense", asked
+    child = flow.create("increment", {"source": ids[0]})
+    assert flow.get(ids[0], "/children?fields=id") == [{"id": child}]
     slugs = {row["slug"] for row in requests.get(f"{flow.url}/process").json()}
     assert {"number", "increment", "twice"} <= slugs
 
@@ -142,3 +146,11 @@ def test_the_graph_is_told_whole_and_hostile_names_stay_names(flow):
     assert f"{first} -> {second};" in text
     assert '\\"];x<script>' in text
     assert requests.get(f"{flow.url}/data/{first}/graph?format=png").status_code == 400
+
+
+def test_whether_a_slug_is_taken_can_be_asked(flow):
+    slug = flow.get(flow.create("number"))["slug"]
+    for kind, taken in (("data", slug), ("process", "number")):
+        asked = f"{flow.url}/{kind}/slug_exists"
+        assert [requests.get(asked, {"name": name}).json() for name in (taken, "nobody-has-this")] == [True, False]
+        assert requests.get(asked).status_code == 400
