@@ -119,7 +119,7 @@ def enter_digests(pairs: Iterable[tuple[int, int]]) -> None:
         orm.insert_rows(ContentDigest, ("prefix", "place"), wanted)
 
 
-def places(prefixes: Collection[int], each: int = 20) -> list[tuple[int, int]]:
+def places(prefixes: Collection[int], each: int) -> list[tuple[int, int]]:
     """Return (prefix, place) for those of ``prefixes`` that are known, the newest ``each`` files of one."""
     wanted = sorted(prefixes)  # in order, as above
     if orm.is_postgres():

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 from peewee import BigIntegerField, TextField
 
 from . import ledger, orm
+from .batch import batches
 from .catalog import Reader, readable_transactions
 from .entry import DATASET, places
 
 EXAMPLES = 5  # told of one upload
-EACH = 5  # places of one content that are looked at, the newest
-STEP = 10_000  # digests of one query
+COUNTED = 10_000  # contents of one upload; who has found these asks for no more
+STEP = 5000  # digests, or places, of one query: who stops early has paid for no more, in time or in memory
+EACH = 50  # places of one content that are looked at, from the newest, until one may be read
+OLDER = 50_000  # such places of one upload, all contents together, besides the newest of each
 
 NOTHING: dict[str, Any] = {"files": 0, "examples": []}
 
@@ -40,23 +43,31 @@ class SameContent(orm.Model):
 
 
 def originals(prefixes: Sequence[int], reader: Reader, besides: int | None = None) -> Iterator[tuple[int, Original]]:
-    """Yield (position in ``prefixes``, a place that ``reader`` may read) for what is held; negative ones are no digest.
+    """Yield (position in ``prefixes``, the newest place that ``reader`` may read) for what is held, as it is asked for.
 
-    ``besides`` is a dataset (id) that does not count: the one that is being stored.
+    Negative ones are no digest.  ``besides`` is a dataset (id) that does not count: the one that is being stored.
     """
+    left = OLDER
     for start in range(0, len(prefixes), STEP):
         some = prefixes[start : start + STEP]
-        found = [pair for pair in places({one for one in some if one >= 0}, EACH) if pair[1] != -(besides or 0)]
-        if not found:
-            continue
-        held = _readable({place for _, place in found}, reader)
-        known: dict[int, list[Original]] = {}
-        for prefix, place in sorted(found, reverse=True):  # the newest file first
-            if place in held:
-                known.setdefault(prefix, []).append(held[place])
+        newest = places({one for one in some if one >= 0}, 1)
+        known = _known(newest, reader, besides)
+        hidden = sorted({prefix for prefix, _ in newest} - known.keys())
+        for batch in batches(hidden, STEP // EACH):
+            if left <= 0:
+                break
+            older = places(batch, EACH)
+            left -= len(older)
+            known |= _known(older, reader, besides)
         for position, prefix in enumerate(some, start):
-            for original in known.get(prefix, ()):
-                yield position, original
+            if prefix in known:
+                yield position, known[prefix]
+
+
+def _known(found: list[tuple[int, int]], reader: Reader, besides: int | None) -> dict[int, Original]:
+    """Return the newest of the places ``found`` that ``reader`` may read, by prefix."""
+    held = _readable({place for _, place in found if place != -(besides or 0)}, reader) if found else {}
+    return {prefix: held[place] for prefix, place in sorted(found) if place in held}  # the last one stays
 
 
 def _readable(found: set[int], reader: Reader) -> dict[int, Original]:

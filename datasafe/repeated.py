@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ..common.catalog import Reader
 from ..common.entry import prefix
-from ..common.repetition import originals
+from ..common.repetition import COUNTED, originals
 from .extract import Taken
 from .faults import Fault
 from .manifest import NAME as MANIFEST
@@ -22,8 +22,11 @@ def repeated(files: Sequence[Taken], dataset: int, reader: Reader) -> Iterator[F
     same: dict[int, str] = {}
     for position, original in originals([prefix(digest) or -1 for _, digest in sums], reader, besides=dataset):
         if original.is_equal(*sums[position]):
+            if len(same) == COUNTED:
+                break
             told = original.told
             same.setdefault(position % len(fresh), told["dataset"] if "dataset" in told else f"file {told['file']}")
     if same:
         named = "; ".join(f"{fresh[at].name}: {what}" for at, what in sorted(same.items())[:SHOWN])
-        yield Fault("same_content", f"Same content as held already, {len(same)} of {len(fresh)} new files: {named}")
+        count = f"{len(same)}{' or more' if len(same) == COUNTED else ''} of {len(fresh)} new files"
+        yield Fault("same_content", f"Same content as held already, {count}: {named}")

@@ -2,11 +2,12 @@
 
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from ..common.auth import named
 from ..common.ledger import ARCHIVED_FILE_COLUMNS
-from ..common.repetition import EXAMPLES, NOTHING, originals
+from ..common.repetition import COUNTED, EXAMPLES, NOTHING, originals
 from .config import Settings
 from .declared import Bundle
 from .orm import Job
@@ -33,18 +34,22 @@ class Digests:
             yield row
 
     def repeated(self, job: Job, bundle: Bundle, settings: Settings) -> dict[str, Any]:
-        """Return how many of the files' contents are held where the job's owner may read them, and the first few."""
-        found: dict[int, list[Any]] = {}
-        for position, original in originals(self._prefixes, named(job.owner, settings.auth)):
-            found.setdefault(position, []).append(original)
-        if not found:
-            return NOTHING
-        count = 0
+        """Return how many of the files' contents are held where the job's owner may read them, and the first few.
+
+        Where they are more than ``COUNTED``, that many are told of, and ``at_least`` is true.
+        """
+        count = at = 0
         examples: list[dict[str, Any]] = []
-        for position, row in enumerate(bundle.rows(job.first_id)):
-            same = [one for one in found.get(position, ()) if one.is_equal(row[_HASHTYPE], row[_HASHSUM])]
-            count += bool(same)
-            if same and len(examples) < EXAMPLES:
+        rows = bundle.rows(job.first_id)
+        for position, original in originals(self._prefixes, named(job.owner, settings.auth)):
+            row = next(islice(rows, position - at, None))
+            at = position + 1
+            if not original.is_equal(row[_HASHTYPE], row[_HASHSUM]):
+                continue
+            if count == COUNTED:
+                return {"files": count, "at_least": True, "examples": examples}
+            count += 1
+            if count <= EXAMPLES:
                 path = "/".join(filter(None, (row[_SUBDIR], row[_NAME])))
-                examples.append({"file": row[0], "path": path, "same_as": same[0].told})
-        return {"files": count, "examples": examples}
+                examples.append({"file": row[0], "path": path, "same_as": original.told})
+        return {"files": count, "examples": examples} if count else NOTHING
