@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ..common.errors import Damaged
+from ..common.pace import Pace
 from ..common.ranges import Produce
 from . import reading
 from .blame import blame
@@ -63,7 +64,7 @@ def _read(
 ) -> Generator[bytes | memoryview, None, None]:
     with reading.held(cart):
         try:
-            yield from stream(plan, shelf.readers(cart), base + start, base + stop)
+            yield from stream(plan, shelf.readers(cart, Pace()), base + start, base + stop)
         except Damaged as error:
             blame(cart, plan, shelf, error)
             raise

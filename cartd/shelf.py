@@ -8,6 +8,7 @@ from pathlib import Path
 from xxhash import xxh3_128_hexdigest
 
 from ..common.archive import make_archive
+from ..common.pace import Eager
 from ..common.pack import PackReader, forget
 from ..common.volume import Volume, make_directory
 from .config import PACIFICAS, Settings
@@ -48,9 +49,11 @@ class Shelf:
         """Return the packs of a cart's own: copies of a remote archive's files."""
         return Volume(self.home(cart_id), 0)
 
-    def readers(self, cart: Cart) -> ReaderFactory:
-        """Return what opens the packs that ``cart`` is served from."""
-        return partial(StagedReader, self.staged(cart.id)) if cart.staged else partial(PackReader, self.volume)
+    def readers(self, cart: Cart, pace: Eager | None = None) -> ReaderFactory:
+        """Return what opens the packs that ``cart`` is served from; ``pace`` is that of one download (None: ours)."""
+        if cart.staged:
+            return partial(StagedReader, self.staged(cart.id), pace=pace)
+        return partial(PackReader, self.volume, pace=pace)
 
     def clear(self, cart_id: int) -> None:
         """Remove the folder of a cart; a download under way keeps the plan that it has mapped."""
@@ -65,9 +68,9 @@ def pack_name(cart_id: int, row: int) -> str:
 class StagedReader(PackReader):
     """A reader of a copy, which the process does not keep open: its space must come back when the cart goes."""
 
-    def __init__(self, volume: Volume, name: str) -> None:
+    def __init__(self, volume: Volume, name: str, pace: Eager | None = None) -> None:
         """Open pack ``name`` of a cart's own volume."""
-        super().__init__(volume, name)
+        super().__init__(volume, name, pace)
         self._place = volume, name
 
     def close(self) -> None:

@@ -137,7 +137,8 @@ def _sweep(table: Table, shelf: "_Shelf", first: int, last: int) -> Iterator[Pie
     """
     base = limit = table.offsets[first]  # where the piece in hand begins and ends in the pack
     pieces = shelf.reader(first).read(base, table.offsets[last - 1] + table.sizes[last - 1] - base)
-    piece = memoryview(b"")
+    held: Piece = b""
+    piece = memoryview(held)
     parts: list[Piece] = []
     put, prefix, heap = parts.append, table.prefix, table.heap
     columns = (table.names, table.lengths, table.sizes, table.mtimes, table.offsets)
@@ -146,9 +147,9 @@ def _sweep(table: Table, shelf: "_Shelf", first: int, last: int) -> Iterator[Pie
         stop = offset + size
         while offset < stop:
             if offset >= limit:
-                yield b"".join(parts)  # before the next piece, which may be damaged
-                parts.clear()
-                piece = memoryview(next(pieces))
+                yield _taken(parts)  # before the next piece, which may be damaged
+                held = next(pieces)
+                piece = memoryview(held)
                 base, limit = limit, limit + len(piece)
                 continue
             some = piece[offset - base : stop - base]
@@ -156,23 +157,21 @@ def _sweep(table: Table, shelf: "_Shelf", first: int, last: int) -> Iterator[Pie
             if len(some) < LARGE:
                 put(some)
             else:
-                yield b"".join(parts)
-                parts.clear()
-                yield some
+                yield _taken(parts)
+                yield held if len(some) == len(held) else some
         if size & 511:
             put(_ZEROS[: -size & 511])
-    yield b"".join(parts)
+    yield _taken(parts)
 
 
 def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Join small pieces, so that a network write carries more than a header."""
-    parts: list[bytes] = []
+    parts: list[Piece] = []
     length = 0
     for piece in pieces:
         size = len(piece)
         if parts and (size >= LARGE or length >= LARGE):
-            yield b"".join(parts)
-            parts.clear()
+            yield _taken(parts)
             length = 0
         if size >= LARGE:
             yield piece
@@ -180,7 +179,14 @@ def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
             parts.append(bytes(piece))
             length += size
     if parts:
-        yield b"".join(parts)
+        yield _taken(parts)
+
+
+def _taken(parts: list[Piece]) -> bytes:
+    """Join ``parts`` and let go of them: who waits for a slow client must not hold them as well."""
+    joined = b"".join(parts)
+    parts.clear()
+    return joined
 
 
 def _blaming(error: Damaged, table: Table, index: int) -> Damaged:

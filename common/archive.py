@@ -10,6 +10,7 @@ from .config import Neighbours
 from .errors import BadConfiguration, ChecksumMismatch, Damaged, NotFound, RangeNotSatisfiable, ServiceError
 from .interface import Archive, Held, Incoming
 from .ledger import Located
+from .pace import Pace
 from .pack import PackReader, hasher
 from .remote import RemoteArchive
 from .spool import receive
@@ -71,7 +72,7 @@ class LocalArchive:
         if start == stop:
             return
         try:
-            with PackReader(self.volume, held.pack) as reader:
+            with PackReader(self.volume, held.pack, Pace()) as reader:
                 if held.size <= BLOCK:
                     yield reader.read_small(held.offset, held.size, held.hashtype, held.hashsum)[start:stop]
                 else:

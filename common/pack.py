@@ -17,6 +17,7 @@ from typing import Any, Self
 from xxhash import xxh3_128_digest
 
 from .errors import Damaged
+from .pace import PART, Eager
 from .sidecar import DIGEST, Sidecar, open_file, reading, sidecar_path
 from .volume import BLOCK, Volume, discard_parts, fsync_directory
 
@@ -31,10 +32,11 @@ class PackReader:
     sidecar is missing, a link, or not as long as it was.
     """
 
-    def __init__(self, volume: Volume, name: str) -> None:
-        """Open the pack, or share it where it is open already."""
+    def __init__(self, volume: Volume, name: str, pace: Eager | None = None) -> None:
+        """Open the pack, or share it where it is open already; ``pace`` is that of whom it is read for (None: us)."""
         self._pack = _packs.take(volume, name)
-        self._last: tuple[int, bytes] = (-1, b"")  # neighbouring small reads often fall into one block
+        self._pace = pace or Eager()
+        self._parts: tuple[int, list[bytes]] = (-1, [])  # a checked block that is not held, and its parts' digests
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -59,6 +61,7 @@ class PackReader:
     def read(self, offset: int, size: int) -> Iterator[bytes]:
         """Yield ``size`` bytes from ``offset``, in pieces up to 1 MiB, every one checked against its block's digest.
 
+        Who is slow gets smaller ones, each held against what it was when its whole block was checked.
         Raises Damaged(pack, block) before any byte of a block that does not check, or when the pack ends early.
         """
         self._check_range(offset, size)
@@ -67,11 +70,15 @@ class PackReader:
         while offset < stop:
             if size > BLOCK and asked < min(stop, offset + AHEAD // 2):
                 asked = self._ask(asked, min(stop, offset + AHEAD))
-            number, start = divmod(offset, BLOCK)
-            block = self._block(number)
-            end = min(len(block), start + stop - offset)
-            yield block if (start, end) == (0, len(block)) else block[start:end]
-            offset += end - start
+            given, whole = 0, self._pace.lift()
+            try:
+                base, data = self._checked(offset, whole)
+                start, end = offset - base, min(len(data), stop - base)
+                given = end - start
+                yield data if (start, end) == (0, len(data)) else data[start:end]
+            finally:
+                self._pace.put_down(given)
+            offset += given
 
     def read_small(self, offset: int, size: int, hashtype: str, hashsum: str) -> bytes:
         """Return one member, checked by its own digest (hex) and not by its blocks; for small, scattered ones.
@@ -103,17 +110,35 @@ class PackReader:
         os.posix_fadvise(self._pack.descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
         return stop
 
-    def _block(self, number: int) -> bytes:
-        """Return block ``number``, checked."""
-        known, block = self._last
-        if known != number:
-            pack = self._pack
-            with reading(pack.name, block=number):
-                block = os.pread(pack.descriptor, BLOCK, number * BLOCK)
-            if xxh3_128_digest(block) != pack.blocks[number * DIGEST : (number + 1) * DIGEST]:
-                raise Damaged(pack=pack.name, block=number)
-            self._last = number, block
-        return block
+    def _checked(self, offset: int, whole: bool) -> tuple[int, bytes]:
+        """Return where the checked bytes around ``offset`` begin, and them: a ``whole`` block, or a part of one."""
+        pack, base, data = self._pace.last  # neighbouring small reads often fall into one block
+        if pack is not self._pack or not base <= offset < base + len(data):
+            base, data = self._block(offset // BLOCK) if whole else self._part(offset)
+            self._pace.last = self._pack, base, data
+        return base, data
+
+    def _part(self, offset: int) -> tuple[int, bytes]:
+        """Return the part around ``offset``; its block is read once more where it was not the last one."""
+        number, base = offset // BLOCK, offset // PART * PART
+        known, digests = self._parts
+        if known == number:
+            with reading(self._pack.name, block=number):
+                part = os.pread(self._pack.descriptor, PART, base)
+            if xxh3_128_digest(part) == digests[base % BLOCK // PART]:
+                return base, part
+        view = memoryview(self._block(number)[1])
+        self._parts = number, [xxh3_128_digest(view[at : at + PART]) for at in range(0, len(view), PART)]
+        return base, bytes(view[base % BLOCK :][:PART])
+
+    def _block(self, number: int) -> tuple[int, bytes]:
+        """Return where block ``number`` begins, and its bytes, checked."""
+        pack = self._pack
+        with reading(pack.name, block=number):
+            block = os.pread(pack.descriptor, BLOCK, number * BLOCK)
+        if xxh3_128_digest(block) != pack.blocks[number * DIGEST : (number + 1) * DIGEST]:
+            raise Damaged(pack=pack.name, block=number)
+        return number * BLOCK, block
 
     def _check_range(self, offset: int, size: int) -> None:
         if self._closed:

@@ -21,6 +21,7 @@ from pacifica.cartd.plan import Member, Plan, build
 from pacifica.cartd.run import Kind
 from pacifica.cartd.stream import LARGE, READERS_MAX, stream
 from pacifica.common.errors import Damaged
+from pacifica.common.pace import Pace
 from pacifica.common.pack import PackReader
 from pacifica.common.sidecar import Sidecar
 from pacifica.common.volume import Volume, new_name
@@ -56,7 +57,7 @@ class Site:
         self.volume, self.random = Volume(root, 0), random.Random(3)
 
     def reader(self, name: str) -> PackReader:
-        return PackReader(self.volume, name)
+        return PackReader(self.volume, name, Pace())
 
     def pack(self, files: list[tuple[str, int, str]]) -> list[tuple[Member, bytes]]:
         """Write a bundle of (path, size, style of header); or one plain file, where its style is "file"."""
