@@ -14,7 +14,7 @@ from ..common.volume import Volume
 from .orm import Cart, File
 from .selection import Selection
 
-BATCH = 10_000  # entries held at a time: some 1 KB each
+BATCH = 4000  # entries held at a time: some 1 KB each
 FILE_COLUMNS = ("cart", "file_name", "bundle_path", "hash_type", "hash_value", "status", "error")
 
 log = logging.getLogger(__name__)

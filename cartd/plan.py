@@ -96,6 +96,7 @@ def build(members: Iterable[Member], folder: str, target: Path, readers: run.Rea
     table.firsts, table.kinds, table.adopted = run.form(table, readers)
     table.etag = _etag(table)
     save(table, target)
+    del table  # what is mapped takes its place
     return Plan.open(target)
 
 

@@ -15,7 +15,8 @@ from .shelf import Shelf, pack_name
 from .table import BadPlan
 
 MAX_PLANS = 4  # of one cart: more names than that take turns
-LARGE = 5000  # files; of 100,000 a plan takes a second and 40 MB to make
+LARGE = 5000  # files; of 100,000 a plan takes a second and 15 MB to make
+PAGE = 4000  # members that are asked for at a time: some 1 KB each
 _turns = threading.BoundedSemaphore(2)  # large plans that are made at once, whatever names are asked for
 _MEMBERS = (
     'SELECT f.id, f.bundle_path, a.size, a.mtime, p.name, a."offset", a.header, a.id, a.hashtype, a.hashsum'
@@ -79,7 +80,7 @@ def _age(plan: Path) -> float:
 
 
 def _members(cart: Cart) -> Iterator[Member]:
-    for page in windows(_FIRST_MEMBER, _COPIES if cart.staged else _MEMBERS, cart.id):
+    for page in windows(_FIRST_MEMBER, _COPIES if cart.staged else _MEMBERS, cart.id, PAGE):
         for row in page:
             yield _copy(cart.id, *row) if cart.staged else Member._make(row[1:])
 

@@ -132,10 +132,12 @@ def load(path: Path) -> Table:
         size = os.fstat(file.fileno()).st_size
         if size < _HEAD.size:
             raise BadPlan
-        view = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+        whole = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    view = memoryview(whole)
     magic, seal, etag, members, runs, heap, texts, _ = _HEAD.unpack_from(view)
     if magic != MAGIC or xxhash.xxh3_128_digest(view[_SEALED:]) != seal:
         raise BadPlan
+    whole.madvise(mmap.MADV_DONTNEED)  # the look at all of it made it part of this process; few need more than a page
     table = Table()
     table.etag = etag.hex()
     position = _HEAD.size

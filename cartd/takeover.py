@@ -12,7 +12,7 @@ import peewee
 
 from ..common import orm
 from ..common.state import StateChange
-from .selection import Checker, Wanted
+from .selection import REPEATED, Checker, Wanted
 
 CARTS, FILES = "cart_0_7", "file_0_7"  # the old tables, until they are read
 PAGE = 1000
@@ -82,6 +82,8 @@ def _state(deleted: object, status: str, error: str, files: list[Wanted]) -> tup
             checker.check(wanted)
     except ValueError as fault:
         return "ERROR", f"{EXPIRED}: {fault}."
+    if checker.repeated():
+        return "ERROR", f"{EXPIRED}: {REPEATED}."
     if clashes := checker.clashes():
         return "ERROR", f"{EXPIRED}: {clashes[0]!r} is a file and a folder."
     return "STAGING", ""

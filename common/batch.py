@@ -9,8 +9,8 @@ from . import orm
 BATCH = 10_000  # rows of one transaction, ids of one query: SQLite's only writer is never held for long
 
 
-def windows(first: str, page: str, key: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the rows of ``page`` by windows of 10,000 ids, skipping gaps; for rows whose ids lie close together.
+def windows(first: str, page: str, key: int, size: int = BATCH) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of ``page`` by windows of ``size`` ids, skipping gaps; for rows whose ids lie close together.
 
     ``first`` takes (key, least id) and answers the first id from there on, or null; ``page`` takes (key, first id, id
     after the last one).  Pages by ORDER BY and LIMIT would cost PostgreSQL a sort of all rows that are left, each time;
@@ -20,8 +20,8 @@ def windows(first: str, page: str, key: int) -> Iterator[list[tuple[Any, ...]]]:
     while (found := orm.rows(first, key, at)[0][0]) is not None:
         at, rows = found, None
         while rows is None or rows:
-            rows = orm.rows(page, key, at, at + BATCH)
-            at += BATCH
+            rows = orm.rows(page, key, at, at + size)
+            at += size
             if rows:
                 yield rows
 
