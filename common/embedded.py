@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerThread:
-    """An app's worker in this process; ``start`` returns when it consumes, ``stop`` when it has ended or time is up."""
+    """A worker of one queue of an app; ``start`` returns when it consumes, ``stop`` when it has ended or time is up."""
 
-    def __init__(self, app: celery.Celery, concurrency: int) -> None:
-        self._app, self._concurrency = app, concurrency
+    def __init__(self, app: celery.Celery, concurrency: int, queue: str) -> None:
+        self._app, self._concurrency, self._queue = app, concurrency, queue
         self._controller: _Controller | None = None
         self._thread: threading.Thread | None = None
 
@@ -36,7 +36,7 @@ class WorkerThread:
         ready = threading.Event()
         self._controller = _Controller(
             app=self._app,
-            hostname=f"{self._app.main}-{os.getpid()}@{socket.gethostname()}",
+            hostname=f"{self._queue}-{os.getpid()}@{socket.gethostname()}",
             concurrency=self._concurrency,
             pool=_Pool,
             consumer_cls=_Consumer,
@@ -46,13 +46,14 @@ class WorkerThread:
             without_mingle=True,
             without_heartbeat=True,
         )
+        self._controller.queue = self._queue
         self._thread = threading.Thread(
-            target=self._controller.start, name=f"pacifica-worker-{self._app.main}", daemon=True
+            target=self._controller.start, name=f"pacifica-worker-{self._queue.removeprefix('pacifica.')}", daemon=True
         )
         self._thread.start()
         if not ready.wait(seconds):
             self.stop(0.0)
-            raise TimeoutError(f"the worker of {self._app.main} did not start")
+            raise TimeoutError(f"the worker of {self._queue} did not start")
 
     @property
     def has_died(self) -> bool:
@@ -77,15 +78,16 @@ class WorkerThread:
         return True
 
 
-def embedded_worker(app: celery.Celery, concurrency: int) -> WorkerThread:
-    """Return a worker of ``app`` for this process, with ``concurrency`` threads, not yet started."""
-    return WorkerThread(app, concurrency)
+def embedded_worker(app: celery.Celery, concurrency: int, queue: str) -> WorkerThread:
+    """Return a worker of the ``queue`` of ``app`` for this process, with ``concurrency`` threads, not yet started."""
+    return WorkerThread(app, concurrency, queue)
 
 
 class _Controller(WorkController):
     """Without signal handlers, log set-up and sweeper: those belong to the process."""
 
     embedded = True
+    queue = ""
 
 
 class _Pool(TaskPool):
@@ -101,6 +103,8 @@ class _Consumer(Consumer):
     def loop(
         self, obj: Any, connection: Any, consumer: Any, blueprint: Any, hub: Any, qos: Any, *args: Any, **kwargs: Any
     ) -> None:
+        for queue in [queue for queue in self.app.queues if queue != self.controller.queue]:
+            consumer.cancel_by_queue(queue)  # the queues of an app are one list for all its workers
         consumer.on_message = obj.create_task_handler()
         consumer.consume()
         obj.on_ready()

@@ -41,7 +41,9 @@ class Suite:
             settings = self.members[0].settings()
             configure(settings.celery.broker_url)
             apps = [member.worker for member in self.members if member.worker is not None]
-            self.workers = [embedded_worker(app, settings.celery.concurrency) for app in apps]
+            self.workers = [
+                embedded_worker(app, settings.celery.concurrency, queue) for app in apps for queue in app.queues
+            ]
             for worker in self.workers:
                 worker.start()
             for member in self.members:

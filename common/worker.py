@@ -67,6 +67,7 @@ def queue_of(name: str) -> str:
 class App(celery.Celery):
     """A service's app; its tasks are its own, where Celery would register them with every app of the process."""
 
+    queues: tuple[str, ...]
     duties: list[Duty]
     listeners: list[Callable[["Shared"], Subscriber]]
 
@@ -75,14 +76,15 @@ class App(celery.Celery):
         return super().task(*args, **{"shared": False, **options})
 
 
-def make_app(name: str, settings: Callable[[], "Shared"]) -> App:
+def make_app(name: str, settings: Callable[[], "Shared"], *, also: Sequence[str] = ()) -> App:
     """Return the Celery app of the service ``name``, which reads ``settings`` when it is first used.
 
-    It consumes the queue ``pacifica.<name>`` and nothing else.  Its worker's main process sweeps and listens; what
-    for, the service appends to ``app.duties`` and ``app.listeners``.
+    It consumes the queue ``pacifica.<name>`` and those in ``also``, and nothing else.  Its worker's main process
+    sweeps and listens; what for, the service appends to ``app.duties`` and ``app.listeners``.
     """
     app = App(name, set_as_current=False, task_cls=Task)
-    app.add_defaults(lambda: _configuration(queue_of(name), settings()))
+    app.queues = (queue_of(name), *also)
+    app.add_defaults(lambda: _configuration(app.queues, settings()))
     app.duties, app.listeners = [], []
     app.steps["worker"].add(_sweeper_step(name, app, settings))
 
@@ -95,7 +97,7 @@ def make_app(name: str, settings: Callable[[], "Shared"]) -> App:
     return app
 
 
-def _configuration(queue: str, settings: "Shared") -> dict[str, Any]:
+def _configuration(queues: Sequence[str], settings: "Shared") -> dict[str, Any]:
     memory = settings.celery.broker_url.startswith("memory:")
     return {
         "broker_url": settings.celery.broker_url,
@@ -103,10 +105,10 @@ def _configuration(queue: str, settings: "Shared") -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_heartbeat": 0 if memory else 30,
-        "task_queues": [task_queue(queue)],
-        "task_default_queue": queue,
+        "task_queues": [task_queue(queue) for queue in queues],
+        "task_default_queue": queues[0],
         "task_default_exchange": "",
-        "task_default_routing_key": queue,
+        "task_default_routing_key": queues[0],
         "task_default_delivery_mode": 2,
         "task_create_missing_queues": False,
         "task_acks_late": False,  # a lost task is found by its lease
@@ -210,8 +212,10 @@ def _postpone(row: Work, error: Exception, settings: "Settings") -> None:
 # ---- ringing again -----------------------------------------------------------------------------------------------
 
 
-def ringer(model: type[Work], queue: str, task: str, states: Collection[str]) -> Duty:
-    """Return the duty that rings for rows in ``states`` on which nobody works and which are due.
+def ringer(model: type[Work], queue: str, task: str, states: Collection[str], *, where: str = "TRUE") -> Duty:
+    """Return the duty that rings in ``queue`` for rows in ``states`` on which nobody works and which are due.
+
+    ``where`` is a condition in SQL that says whose queue it is.
 
     ``task`` is a name: asking a Celery task for its own reads the configuration, which must not happen at import.
 
@@ -229,7 +233,7 @@ def ringer(model: type[Work], queue: str, task: str, states: Collection[str]) ->
             return 0
         now = orm.now().sql
         due = orm.rows(
-            f'SELECT "{key}", attempt FROM "{table}" WHERE state IN ({wanted}) AND ring_at <= {now} '
+            f'SELECT "{key}", attempt FROM "{table}" WHERE state IN ({wanted}) AND {where} AND ring_at <= {now} '
             f"AND {_free()} AND (not_before <= {now} OR cancel IS NOT NULL) "
             "ORDER BY ring_at LIMIT ?",
             *names, RINGER_ROWS,
@@ -244,7 +248,7 @@ def ringer(model: type[Work], queue: str, task: str, states: Collection[str]) ->
             _mark(table, key, unheard, 0.0)
         return len(sent)
 
-    ring_again.name = f"ring {table}"  # type: ignore[attr-defined]
+    ring_again.name = f"ring {queue}"  # type: ignore[attr-defined]
     return ring_again
 
 

@@ -4,11 +4,12 @@ import argparse
 import getpass
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..common.commands import Subparsers
 from ..common.errors import BadConfiguration
-from . import data_command, trigger_command
+from . import data_command, dispatch, trigger_command
 from .doctor import examine
 from .register import LIBRARY
 from .registry import register, retire
@@ -28,8 +29,10 @@ def extend(commands: Subparsers) -> None:
     data_command.extend(commands)
     trigger_command.extend(commands)
     worker = commands.add_parser("worker", help="as `celery -A pacifica.flow.tasks worker`: run what waits")
+    queues = {"batch": dispatch.QUEUE, "interactive": dispatch.QUICK}
+    worker.add_argument("--queue", choices=queues, help="only runs of this scheduling class (default: of both)")
     worker.add_argument("--concurrency", type=int, metavar="N", help="runs at once (default: [celery] concurrency)")
-    worker.set_defaults(command=_worker)
+    worker.set_defaults(command=lambda arguments: _worker(arguments, queues))
     doctor = commands.add_parser("doctor", help="try what this host can enforce")
     doctor.set_defaults(command=_doctor)
 
@@ -55,7 +58,7 @@ def _register(arguments: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def _worker(arguments: argparse.Namespace) -> int:
+def _worker(arguments: argparse.Namespace, queues: Mapping[str, str]) -> int:
     """Work until SIGTERM."""
     settings = SERVICE.settings()
     if settings.celery.broker_url.startswith("memory:"):
@@ -65,6 +68,7 @@ def _worker(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     SERVICE.require_schema()
     options = ["--concurrency", str(arguments.concurrency)] if arguments.concurrency else []
+    options += ["--queues", queues[arguments.queue]] if arguments.queue else []
     words = ["worker", "--loglevel", settings.log.level, *options]
     return int(app.worker_main(words) or 0)
 

@@ -54,7 +54,7 @@ def create(given: list[Any], principal: Reader) -> list[int]:
         rows = [_row(id, one, now_ready, principal.name, moment) for id, one, now_ready in given_rows]
         for row in [row for row in rows if row["state"] == State.WT][:RUNG]:
             row["ring_at"] = moment + RING_SECONDS
-            ring(dispatch.QUEUE, dispatch.RUN, row["id"], 0)
+            ring(dispatch.queue_of(row["interactive"]), dispatch.RUN, row["id"], 0)
         names = [field.name for field in Data._meta.sorted_fields]
         orm.insert_rows(Data, names, ([row[name] for name in names] for row in rows))
         links = ((parent, id, "io") for id, one in zip(ids, wanted, strict=True) for parent in one.parents)
@@ -153,6 +153,7 @@ def _row(id: int, one: _Wanted, ready: bool, owner: str, moment: float) -> dict[
         "updated": moment,
         "process": one.process.id,
         "type": definition.type,
+        "interactive": definition.is_interactive,
         "slug": one.options["slug"] or f"{definition.slug}-{id}",
         "name": one.options["name"] or "",
         "named_by_user": one.options["name"] is not None,

@@ -52,6 +52,7 @@ def create(
             state=State.RE,
             process=process.id,
             type=definition.type,
+            interactive=definition.is_interactive,
             owner=principal.name,
             trace=trace.current() or None,
             name=name or "",

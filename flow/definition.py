@@ -90,6 +90,11 @@ class Definition:
         return self.requirements.get("expression-engine")
 
     @property
+    def is_interactive(self) -> bool:
+        """Whether somebody waits for its runs: they have a queue of their own and little time."""
+        return self.scheduling_class == "interactive"
+
+    @property
     def network(self) -> bool:
         """Whether the program may use the network: only where the key is there and true."""
         return self.requirements.get("resources", {}).get("network") is True

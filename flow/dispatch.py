@@ -14,9 +14,14 @@ from ..common.state import RING_SECONDS
 from . import fingerprint, reuse
 from .orm import Data, Dependency, State
 
-QUEUE, RUN = "pacifica.flow", "pacifica.flow.run"
+QUEUE, QUICK, RUN = "pacifica.flow", "pacifica.flow.interactive", "pacifica.flow.run"
 PARENT_FAILED = "One or more inputs have status ERROR"
 BATCH = 200
+
+
+def queue_of(interactive: bool) -> str:
+    """Return the queue of a scheduling class: what somebody waits for never waits behind a batch."""
+    return QUICK if interactive else QUEUE
 
 
 def resolve(data: Data) -> None:
@@ -31,7 +36,7 @@ def resolve(data: Data) -> None:
             data.end_badly(PARENT_FAILED, process_rc=1)
         elif all(state == State.OK for state in states) and not reuse.answered(data):
             data.move(State.WT, ring_at=orm.now() + RING_SECONDS)
-            ring(QUEUE, RUN, data.id, data.attempt)
+            ring(queue_of(data.interactive), RUN, data.id, data.attempt)
 
 
 def lead_on(ended: Data) -> bool:
@@ -48,7 +53,7 @@ def lead_on(ended: Data) -> bool:
     for row in rows:
         if known[row.id] == (0, False):
             row.move(State.WT, ring_at=orm.now() + RING_SECONDS)
-            ring(QUEUE, RUN, row.id, row.attempt)
+            ring(queue_of(row.interactive), RUN, row.id, row.attempt)
     return not any(reusable for missing, reusable in known.values() if not missing)
 
 

@@ -93,6 +93,7 @@ class Data(Work):
     type = peewee.CharField(100, index=True)
     slug = peewee.CharField(200, null=True, unique=True)
     name = peewee.CharField(100, default="")
+    interactive = peewee.BooleanField(default=False)  # by its process, when it was made: its queue
     named_by_user = peewee.BooleanField(default=False)
     tags = peewee.TextField(default="[]")
     input = peewee.TextField(default="{}")
@@ -257,11 +258,17 @@ def _add_run() -> None:
     orm.execute("ALTER TABLE data ADD COLUMN run TEXT NOT NULL DEFAULT '{}'")
 
 
+def _add_interactive() -> None:
+    orm.execute("ALTER TABLE data ADD COLUMN interactive BOOLEAN NOT NULL DEFAULT FALSE")
+    quick = "SELECT id FROM process WHERE scheduling_class = 'interactive'"
+    orm.execute(f"UPDATE data SET interactive = TRUE WHERE process IN ({quick}) AND state NOT IN ('OK', 'ER')")
+
+
 SCHEMA = schema.Schema(
     system=FlowSystem,
     models=[Process, Data, Dependency, Storage, DataFile, Annotation, TriggerRow, Firing, Creation, DataTag, DataText],
-    version=(1, 2),
-    steps={(1, 0): _index_lists, (1, 1): _add_run},
+    version=(1, 3),
+    steps={(1, 0): _index_lists, (1, 1): _add_run, (1, 2): _add_interactive},
     requires=(COMMON,),
 )
 

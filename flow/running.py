@@ -143,7 +143,6 @@ class _Run:
         if self.data.state == State.WT and (world.archived or world.transactions):
             self.data.move(State.PP, started=orm.now())  # they may have to be copied, which takes its time
         flow = self.settings.flow
-        interactive = self.definition.scheduling_class == "interactive"
         return Program(
             text=text,
             workplace=self.place,
@@ -157,7 +156,7 @@ class _Run:
             },
             limits=Limits(
                 memory_bytes=self.resources["memory"] * MIB,
-                cpu_seconds=int(flow.interactive_cpu_seconds * 1.2) if interactive else None,
+                cpu_seconds=int(flow.interactive_cpu_seconds * 1.2) if self.definition.is_interactive else None,
                 wall_seconds=flow.wall_seconds,
                 file_bytes=flow.max_file_bytes,
                 disk_bytes=self.resources["storage"] << 30,

@@ -14,7 +14,7 @@ from .local import LocalExecutor, open_way
 from .orm import Data, State
 from .running import clear, run
 
-app = worker.make_app("flow", settings)
+app = worker.make_app("flow", settings, also=[dispatch.QUICK])
 
 
 @app.task(name=dispatch.RUN)
@@ -44,6 +44,8 @@ def volume() -> Volume:
 
 
 app.duties += [timekeeper(Data, [State.RE, State.WT, State.PP, State.PR], settings)]
-app.duties += [worker.ringer(Data, dispatch.QUEUE, dispatch.RUN, [State.WT, State.PP, State.PR]), dispatch.sweep]
+_DUE = (State.WT, State.PP, State.PR)
+app.duties += [worker.ringer(Data, dispatch.QUEUE, dispatch.RUN, _DUE, where="NOT interactive")]
+app.duties += [worker.ringer(Data, dispatch.QUICK, dispatch.RUN, _DUE, where="interactive"), dispatch.sweep]
 app.duties += [firing.catch_up, once.forget, lambda: clear(volume())]
 app.listeners += [lambda settings: Subscriber("flow", settings, firing.keys, firing.receive)]

@@ -203,7 +203,7 @@ def two_apps(parcels):
 
         app.task(name="carry")(carry)
         apps.append(app)
-    workers = [worker.embedded_worker(app, 2) for app in apps]
+    workers = [worker.embedded_worker(app, 2, app.queues[0]) for app in apps]
     for one in workers:
         one.start()
     yield apps, seen

@@ -100,15 +100,25 @@ def test_the_worker_takes_what_waits_and_ends_with_sigterm(tmp_path_factory, pos
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    log = data / "worker.log"
     run("dbsync")
     run("register", PROCESSES)
     first = json.loads(run("run", "number", "value=1"))
-    log = data / "worker.log"
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [COMMAND, "worker", "--concurrency", "1"], env=environment, stdout=output, stderr=output, cwd=data
-        )
+
+    def start(*options):
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [COMMAND, "worker", "--concurrency", "1", *options],
+                env=environment, stdout=output, stderr=output, cwd=data,
+            )  # fmt: skip
+
+    worker = start("--queue", "interactive")
     try:
+        quick = json.loads(run("run", "quick", "--wait", "--json", "--timeout", "80"))
+        assert (quick["status"], json.loads(run("show", str(first)))["status"]) == ("OK", "WT")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+        worker = start()
         second = json.loads(run("run", "increment", f"source={first}", "--wait", "--json", "--timeout", "80"))
         assert (second["status"], second["output"]["value"]) == ("OK", 2), log.read_text()
         worker.send_signal(signal.SIGTERM)

@@ -191,7 +191,8 @@ def test_a_database_of_the_version_before_gets_the_indexes_with_what_it_holds(ob
     for trigger in ("insert", "update", "delete"):
         on = " ON data" if orm.is_postgres() else ""
         orm.execute(f"DROP TRIGGER IF EXISTS datatag_{trigger}{on}")
-    orm.execute("ALTER TABLE data DROP COLUMN run")
+    for column in ("run", "interactive"):
+        orm.execute(f"ALTER TABLE data DROP COLUMN {column}")
     FlowSystem.set_version((1, 0))
     SCHEMA.sync()
     assert FlowSystem.is_equal()

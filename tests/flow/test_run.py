@@ -62,6 +62,16 @@ def test_a_running_program_is_cancelled(flow):
     assert (data["status"], data["process_error"]) == ("ER", ["Processing was cancelled."])
 
 
+def test_an_interactive_run_does_not_wait_behind_batch_ones(flow):
+    waiting = [flow.create("wait") for _ in range(4)]  # twice as many as run at once
+    until(lambda: [flow.get(id)["status"] for id in waiting].count("PR") == 2, what="programs in every place")
+    assert flow.ended(flow.create("quick"))["status"] == "OK"
+    assert [flow.get(id)["status"] for id in waiting].count("WT") == 2
+    for id in waiting:
+        assert requests.post(f"{flow.url}/data/{id}/cancel", json={}).status_code == 200
+    until(lambda: all(flow.get(id)["status"] == "ER" for id in waiting), what="their end")
+
+
 def test_an_archived_file_is_an_input(flow):
     content = b"some instrument wrote this" * 1000
     job = flow.suite.finished(flow.suite.upload(bundle({"a.dat": content}))["job_id"])
