@@ -10,10 +10,8 @@ from plain Jinja (``docs/flow-process.md#templates``):
 """
 
 import functools
-import itertools
-import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
@@ -21,12 +19,14 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import generate_lorem_ipsum as lipsum
 from jinja2.visitor import NodeTransformer
 
 from ..common.errors import BadRequest
+from . import metering
+from .metering import NAME_SECONDS, NAME_STEPS, TooMuch, foreseen, metered, sized
 
 MAX_CHARACTERS = 16 << 20  # of a rendered text
-_WIDE = re.compile(r"%[^%a-zA-Z]*(\*|\d{4,})")  # a width that is given apart, or of four digits
 MAX_REPEAT = 1 << 20  # characters or items that one multiplication or power may make
 
 
@@ -61,25 +61,33 @@ class Nothing(jinja2.Undefined):
 class Engine:
     """Renders programs, names and expressions; thread-safe, one per process is enough.
 
-    ``filters`` are added to Jinja's own (``filters.py``); each is wrapped so that its exceptions give Nothing.
+    ``filters`` are added to Jinja's own (``filters.py``); each is wrapped so that its exceptions give Nothing.  A
+    rendering may take ``steps`` and ``seconds`` of processor time (``metering.py``), that of a name less.
     """
 
-    def __init__(self, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
+    def __init__(
+        self,
+        filters: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        steps: int = metering.STEPS,
+        seconds: float = metering.SECONDS,
+    ) -> None:
+        self._steps, self._seconds = steps, seconds
         self._quoting = _Environment(autoescape=True, filters=filters or {})
         self._plain = _Environment(autoescape=False, filters=filters or {})
 
     def program(self, text: str, context: Mapping[str, Any]) -> str:
         """Render a bash program.  Raises BadTemplate."""
-        return str(_guarded(lambda: _render(self._quoting, text, context)))
+        return str(self._within(lambda: _render(self._quoting, text, context)))
 
     def text(self, text: str, context: Mapping[str, Any]) -> str:
         """Render ``text`` without any quoting.  Raises BadTemplate."""
-        return str(_guarded(lambda: _render(self._plain, text, context)))
+        return str(self._within(lambda: _render(self._plain, text, context)))
 
     def name(self, text: str, context: Mapping[str, Any]) -> str:
         """Render ``data_name``: ``?`` where it cannot be evaluated, and never more than 100 characters."""
         try:
-            name = self.text(text, context)
+            name = _guarded(lambda: _render(self._plain, text, context), NAME_STEPS, NAME_SECONDS)
         except BadTemplate:
             return "?"
         return name if len(name) <= 100 else name[:97] + "..."
@@ -95,13 +103,16 @@ class Engine:
         """Raise BadTemplate for a text that ``value`` can never evaluate: wrong syntax, or an unknown filter."""
         stripped = text.strip()
         if stripped.startswith("{{") and stripped.endswith("}}"):
-            _guarded(lambda: self._plain.compile_expression(stripped[2:-2]))
+            self._within(lambda: self._plain.compile_expression(stripped[2:-2]))
         else:
-            _guarded(lambda: self._plain.compiled(text))
+            self._within(lambda: self._plain.compiled(text))
 
     def expression(self, text: str, context: Mapping[str, Any]) -> Any:
         """Evaluate one expression and return its native value, None for Nothing.  Raises BadTemplate."""
-        return _guarded(lambda: self._plain.compile_expression(text, undefined_to_none=True)(**context))
+        return self._within(lambda: self._plain.compile_expression(text, undefined_to_none=True)(**context))
+
+    def _within(self, work: Callable[[], Any]) -> Any:
+        return _guarded(work, self._steps, self._seconds)
 
 
 def quote(value: Any) -> str:
@@ -120,13 +131,23 @@ class _Generator(CodeGenerator):
 
     def _output_child_pre(self, node: nodes.Expr, frame: Any, finalize: Any) -> None:
         if frame.eval_ctx.volatile:
-            self.write("(environment.quote if context.eval_ctx.autoescape else str)(")
+            self.write("(environment.quote if context.eval_ctx.autoescape else environment.plain)(")
         elif frame.eval_ctx.autoescape:
             self.write("environment.quote(")
         else:
-            self.write("str(")
+            self.write("environment.plain(")
         if finalize.src is not None:
             self.write(finalize.src)
+
+    def visit_Concat(self, node: nodes.Concat, frame: Any) -> None:
+        self.write("environment.sized(")
+        super().visit_Concat(node, frame)
+        self.write(")")
+
+    def visit_Add(self, node: nodes.BinExpr, frame: Any) -> None:
+        self.write("environment.sized(")
+        super().visit_Add(node, frame)
+        self.write(")")
 
 
 class _Blocks(NodeTransformer):
@@ -151,19 +172,37 @@ class _Environment(ImmutableSandboxedEnvironment):
     def __init__(self, *, autoescape: bool, filters: Mapping[str, Callable[..., Any]]) -> None:
         super().__init__(undefined=Nothing, autoescape=autoescape, keep_trailing_newline=True, cache_size=0)
         self.filters.update(filters)
-        self.filters = {name: _forgiving(function) for name, function in self.filters.items()}
+        self.filters = {name: _forgiving(name, function) for name, function in self.filters.items()}
         self.filters["safe"] = _safe
         self.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": dict}  # lazy mappings print as objects
-        self.quote = quote
+        self.quote = lambda value: sized(quote(value))
+        self.plain = lambda value: sized(str(value))
+        self.sized = sized
         self.compiled = functools.lru_cache(maxsize=256)(self.from_string)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        marked = _Blocks().visit(source)
+        marked = metering.Steps().visit(_Blocks().visit(source))
         marked.set_environment(self)
         return super()._generate(marked, *args, **kwargs)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
         raise SecurityError(f"access to attribute {attribute!r} of {type(obj).__name__!r} is not allowed")
+
+    @property
+    def counted(self) -> bool:
+        """True, and a step."""
+        metering.step()
+        return True
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Bound what is called: how often, and what methods of texts make."""
+        metering.step()
+        owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
+        if isinstance(owner, str):
+            foreseen(__obj.__name__, owner, args, kwargs)
+        elif __obj is lipsum:
+            foreseen("lipsum", "", [one * MAX_REPEAT for one in (*args, *kwargs.values()) if isinstance(one, int)], {})
+        return sized(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Bound what a short text can make grow: repetition, powers and old-style formatting."""
@@ -178,14 +217,14 @@ class _Environment(ImmutableSandboxedEnvironment):
             and (left.bit_length() * abs(right) > 4096)
         ):
             raise SecurityError("the power is too large")
-        if operator == "%" and isinstance(left, str) and _WIDE.search(left):
-            raise SecurityError("a width in a format is not allowed")
-        return super().call_binop(context, operator, left, right)
+        if operator == "%" and isinstance(left, str):
+            foreseen("format", left, right if isinstance(right, tuple) else [right], {})
+        return sized(super().call_binop(context, operator, left, right))
 
 
 def _render(environment: _Environment, text: str, context: Mapping[str, Any]) -> str:
     size, pieces = 0, []
-    for piece in _within(environment.compiled(text).generate(context)):
+    for piece in environment.compiled(text).generate(context):
         size += len(piece)
         if size > MAX_CHARACTERS:
             raise BadTemplate(f"The text is longer than {MAX_CHARACTERS} characters")
@@ -193,16 +232,14 @@ def _render(environment: _Environment, text: str, context: Mapping[str, Any]) ->
     return "".join(pieces)
 
 
-def _within(pieces: Iterator[str]) -> Iterator[str]:
-    """Stop a template that prints nothing much for ever: each piece costs, however short."""
-    yield from itertools.islice(pieces, MAX_CHARACTERS)
-
-
-def _guarded(work: Callable[[], Any]) -> Any:
+def _guarded(work: Callable[[], Any], steps: int, seconds: float) -> Any:
     try:
-        return work()
+        with metered(steps, seconds):
+            return work()
     except BadTemplate:
         raise
+    except TooMuch as error:
+        raise BadTemplate(f"The template does too much: {error}") from error
     except jinja2.TemplateSyntaxError as error:
         raise BadTemplate(f"Error in line {error.lineno}: {error.message}", line=error.lineno) from error
     except Exception as error:
@@ -213,13 +250,18 @@ def _safe(value: Any) -> Any:
     return value if isinstance(value, Nothing) else Verbatim(value)
 
 
-def _forgiving(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a filter so that an exception in it gives Nothing."""
+def _forgiving(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a filter so that an exception in it gives Nothing, unless that is for doing too much."""
+    marked = 1 if hasattr(function, "jinja_pass_arg") else 0  # it is passed context or environment first
 
     @functools.wraps(function)  # copies the marks by which Jinja passes context or environment
     def filtered(*args: Any, **kwargs: Any) -> Any:
+        metering.step()
         try:
-            return function(*args, **kwargs)
+            foreseen(name, args[marked], args[marked + 1 :], kwargs)
+            return sized(function(*args, **kwargs))
+        except TooMuch:
+            raise
         except Exception:  # noqa: BLE001 - the rule of the language
             return Nothing()
 
