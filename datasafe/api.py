@@ -13,6 +13,7 @@ from ..common import rest
 from ..common.auth import MAX_NAME
 from ..common.batch import batches
 from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, ServiceError
+from ..common.idempotency import parse
 from ..common.moment import zulu
 from ..common.ranges import header_text, respond_range
 from ..common.streams import Body
@@ -108,7 +109,8 @@ class RestApi:
         """Reserve the next LOI of a series, or (administrators, ``?exact``) this very one; answer 201 with it alone."""
         if exact is not None:
             return self._take_over(owner)
-        given = self.safe.create(loi.series(_path(), self.settings.datasafe.issuers), rest.principal().name)
+        key = parse(cherrypy.serving.request.headers.get("Idempotency-Key"))
+        given = self.safe.create(loi.series(_path(), self.settings.datasafe.issuers), rest.principal().name, key)
         response = cherrypy.serving.response
         response.status = 201
         response.headers["Location"] = f"/api/{given}"
@@ -190,9 +192,10 @@ class RestApi:
             body = Body.of_request(self.settings.datasafe.max_bytes, self.settings.server)
         except LengthRequired:
             raise (NoContent if first is not self.safe.store.exists(name) else _other(first)) from None
-        author = Author(name=rest.principal().name, message=message)
+        author, reader = Author(name=rest.principal().name, message=message), rest.principal()
+        key = parse(cherrypy.serving.request.headers.get("Idempotency-Key"))
         return self._answer(
-            self.safe.put(name, body.readinto, body.length, author, first=first, reader=rest.principal())
+            self.safe.put(name, body.readinto, body.length, author, first=first, reader=reader, key=key)
         )
 
     def _answer(self, stored: Stored) -> bytes:

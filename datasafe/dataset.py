@@ -14,7 +14,7 @@ from pathlib import Path
 from ..common.errors import Damaged, MethodNotAllowed, NotFound
 from . import blocks, frames, inventory, ocfl, settle, staging, verdict
 from .blocks import Content
-from .extract import Held, Taken
+from .extract import Taken
 from .intake import Deposit
 from .inventory import Author, Inventory
 from .loi import Loi, Series
@@ -63,11 +63,6 @@ class DatasetStore:
         """Give a private folder to take a dataset in; it is gone at the end, what was put from it is not."""
         return staging.opened(self.work)
 
-    def held(self, loi: Loi) -> Held:
-        """Return what tells ``intake.take`` which content the newest version's object holds, re-read and sound."""
-        newest = self.open(loi)
-        return lambda taken: newest.holds(taken.sha512, taken.blocks, taken.size)
-
     def put(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, at: float | None = None) -> Snapshot:
         """Store the first version, durable when this returns; DatasetExists, changing nothing, when there is one.
 
@@ -88,13 +83,28 @@ class DatasetStore:
             raise DatasetExists
         return Snapshot(target, made, 1, contents)
 
-    def patch(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, at: float | None = None) -> Snapshot:
-        """Store one version more, durable when this returns; the old ones stay.  NoSuchDataset when there is none."""
+    def patch(
+        self,
+        loi: Loi,
+        stage: Stage,
+        deposit: Deposit,
+        author: Author,
+        at: float | None = None,
+        since: int | None = None,
+    ) -> Snapshot:
+        """Store one version more, durable when this returns; the old ones stay.  NoSuchDataset when there is none.
+
+        Where a version from number ``since`` on (default: the newest) is just this, that one is returned and none is
+        added; except that content of it which has rotted is healed by one more.
+        """
         folder = self._place(loi)
         if (folder / f"v{self._inventory(loi).number + 1}").exists():
             self.recover()  # before the lock, which it takes: a patch that died left its version's folder
         with self._locked(loi):
             old = self._inventory(loi)
+            found = self._same(old, deposit.files, author, old.number if since is None else since)
+            if found is not None:
+                return found
             made = inventory.advance(old, loi, deposit.files, author, _now(at))
             self._version(stage, stage.folder, made, deposit.files)
             _root_files(stage.folder, made)
@@ -102,6 +112,10 @@ class DatasetStore:
             stage.flush()
             settle.advance(stage.folder, folder, made.head)
         return self._snapshot(folder, made, None)
+
+    def same(self, loi: Loi, deposit: Deposit, author: Author, since: int) -> Snapshot | None:
+        """Return the first version from number ``since`` on that is just this and sound, if there is one."""
+        return self._same(self._inventory(loi), deposit.files, author, since)
 
     def open(self, loi: Loi, version: int | None = None) -> Snapshot:
         """Open a version (default: the newest); NoSuchDataset, NoSuchVersion, or Damaged when it cannot be trusted."""
@@ -221,6 +235,13 @@ class DatasetStore:
             with suppress(FileNotFoundError, Damaged):  # only files that need them are refused then
                 contents |= blocks.read((folder / "extensions" / blocks.EXTENSION / f"v{known}.txt").read_bytes())
         return Snapshot(folder, found, number, contents)
+
+    def _same(self, held: Inventory, files: Sequence[Taken], author: Author, since: int) -> Snapshot | None:
+        number = inventory.same(held, files, author.message, since)
+        if not number:
+            return None
+        found = self._snapshot(self._place(held.loi), held, number)
+        return found if all(found.holds(file) for file in files if file.stored) else None
 
     def _version(self, stage: Stage, parent: Path, made: Inventory, files: Sequence[Taken]) -> dict[str, Content]:
         """Make the version's folder and block digests below ``parent``; the content moves in by one rename."""

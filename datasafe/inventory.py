@@ -126,6 +126,18 @@ def advance(old: Inventory | None, loi: Loi, files: Sequence[Taken], author: Aut
     )
 
 
+def same(inventory: Inventory, files: Sequence[Taken], message: str, since: int) -> int:
+    """Return the first version from number ``since`` on that has just these files, 0 where there is none.
+
+    And that was stored with this ``message``, unless it is empty: then it says nothing new.
+    """
+    wanted = {file.name: file.sha512 for file in files}
+    for number in range(max(since, 1), inventory.number + 1):
+        if message in ("", inventory.versions[f"v{number}"].message) and names(inventory, number) == wanted:
+            return number
+    return 0
+
+
 def as_of(inventory: Inventory, number: int) -> Inventory:
     """Return the inventory as it was when version ``number`` was the newest."""
     return msgspec.structs.replace(

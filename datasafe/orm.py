@@ -72,6 +72,26 @@ class Pending(orm.Model):
     stage = peewee.CharField(32)
 
 
+class RequestKey(orm.Model):
+    """What ``owner`` asked under an Idempotency-Key: ``request`` is method and LOI, or series.
+
+    Of an upload: ``since``, the newest version at that time, and ``content``, the digest of what was to be stored, once
+    it is known.  Of a reservation: ``content`` is the LOI that was given.
+    """
+
+    owner = peewee.TextField()
+    key = peewee.CharField(255)
+    request = peewee.TextField()
+    since = peewee.IntegerField()
+    content = peewee.TextField(null=True)
+    created = peewee.DoubleField(index=True)
+
+    class Meta:
+        """A key is its owner's."""
+
+        indexes = ((("owner", "key"), True),)
+
+
 class DatasetTombstone(orm.Model):
     """What is left of a deleted dataset; ``settled`` once the register says so too and the bytes are gone."""
 
@@ -149,9 +169,20 @@ def queue_datasets() -> None:
 
 SCHEMA = schema.Schema(
     system=DatasafeSystem,
-    models=[Series, Dataset, DatasetFile, DatasetKeyValue, Pending, DatasetTombstone, Inspection, Finding, Auditor],
-    version=(2, 0),
-    steps={(1, 0): queue_datasets, (1, 1): queue_datasets},
+    models=[
+        Series,
+        Dataset,
+        DatasetFile,
+        DatasetKeyValue,
+        Pending,
+        RequestKey,
+        DatasetTombstone,
+        Inspection,
+        Finding,
+        Auditor,
+    ],
+    version=(3, 0),
+    steps={(1, 0): queue_datasets, (1, 1): queue_datasets, (2, 0): lambda: None},  # the last: a table more
     requires=(COMMON,),
 )
 

@@ -15,18 +15,20 @@ from ..common import orm
 from ..common.catalog import Reader
 from ..common.errors import BadRequest, Damaged, DatabaseAway, MethodNotAllowed, NoSpace
 from ..common.volume import Volume, storing
-from . import intake
+from . import intake, once
 from .config import Datasafe
 from .dataset import DatasetExists, DatasetStore, NoSuchDataset, NoSuchVersion
 from .faults import Fault
-from .intake import Limits
+from .intake import Deposit, Limits
 from .inventory import Author
 from .loi import Loi, Series, dataset
 from .manifest import Integrity
+from .once import Attempt
 from .orm import Dataset, DatasetGone, DatasetTombstone, Pending, bury, give, note_version, reserve
 from .register import Register
 from .repeated import repeated
 from .snapshot import Snapshot
+from .staging import Stage
 
 READ = 256 << 10  # bytes asked of the body at once
 MAX_TEXT = 1000  # characters of a message or a reason
@@ -73,9 +75,12 @@ class Safe:
         self.store = DatasetStore(volume.datasets, volume.work)
         self.register = Register(volume.datasets)
 
-    def create(self, series: Series, owner: str) -> Loi:
-        """Reserve the next LOI of ``series`` for ``owner``; database and register have it when this returns."""
-        loi = give(series, owner)
+    def create(self, series: Series, owner: str, key: str | None = None) -> Loi:
+        """Reserve the next LOI of ``series`` for ``owner``; database and register have it when this returns.
+
+        Asked again under the same Idempotency-Key it is the same LOI, and the register says so twice.
+        """
+        loi = dataset(once.given(owner, key, f"POST {series}", lambda: str(give(series, owner))))
         self.register.given(series, loi.number, owner, orm.clock())
         return loi
 
@@ -115,8 +120,12 @@ class Safe:
         *,
         first: bool,
         reader: Reader | None = None,
+        key: str | None = None,
     ) -> Stored:
         """Store the zip that ``fill`` delivers (into a view, 0 at the end) as the first version, or as one more.
+
+        What the newest version is already adds none.  Under an Idempotency-Key, ``author``'s own, neither does what a
+        version is that came since the key did; KeyReused when something else was sent under it.
 
         Before a byte is read: BadRequest for a message that is no text, DatasetExists or DatasetEmpty when the other
         was meant.  Refused, NoSpace and whatever ``fill`` raises leave the dataset as it was.  Durable, entered and
@@ -124,29 +133,36 @@ class Safe:
         it.
         """
         _require_text(author.message)
+        request = f"{'PUT' if first else 'PATCH'} {loi}"
+        attempt = once.earlier(author.name, key, request)
         exists = self.store.exists(loi)
-        if first is exists:
+        if first is exists and not (exists and attempt):
             raise DatasetExists if exists else DatasetEmpty
         with self.store.stage() as stage, ExitStack() as rooms:
             upload = stage.folder / "upload"
             room = rooms.enter_context(self.volume.reserve(length))
             if not _spool(fill, upload, room.written):
                 raise NoContent
-            held = None if first else self.store.held(loi)
+            newest = None if first else self.store.open(loi)
+            attempt = attempt or once.begin(author.name, key, request, newest.number if newest else 0)
             deposit = intake.take(
                 upload,
                 stage.content,
                 Limits(max_bytes=self.settings.max_bytes, max_members=self.settings.max_members),
-                held,
+                newest.holds if newest else None,
                 lambda size: rooms.enter_context(self.volume.reserve(size)),
             )
             upload.unlink()
+            if attempt is not None:
+                attempt.mark(deposit.files, author.message)
             pending = Pending.insert(loi=str(loi), stage=stage.folder.name).execute()
-            snapshot = (self.store.put if first else self.store.patch)(loi, stage, deposit, author)
+            snapshot = (self._first if first else self._more)(loi, stage, deposit, author, attempt)
             self._follow(loi, snapshot, pending)
         row = self.find(loi)  # it may have been deleted meanwhile
         named = deposit.manifest.loi
         warnings = list(deposit.warnings)
+        if newest is not None and snapshot.number <= (attempt.since if attempt else newest.number):
+            warnings.append(Fault("unchanged", f"Nothing is new: version {snapshot.number} is just this."))
         if named and named != str(loi):
             warnings.append(Fault("other_loi", "The manifest names another LOI than this one."))
         if reader is not None:
@@ -181,6 +197,19 @@ class Safe:
             self._end(end)
             count += 1
         return count
+
+    def _first(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, attempt: Attempt | None) -> Snapshot:
+        """Put the first version, or return what an earlier request of the same key has put."""
+        try:
+            return self.store.put(loi, stage, deposit, author)
+        except DatasetExists:
+            found = self.store.same(loi, deposit, author, 1) if attempt else None
+            if found is None:
+                raise
+            return found
+
+    def _more(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, attempt: Attempt | None) -> Snapshot:
+        return self.store.patch(loi, stage, deposit, author, since=attempt.since if attempt else None)
 
     def _follow(self, loi: Loi, snapshot: Snapshot, pending: int) -> None:
         """Enter what the store has just made visible; a database that cannot now has it later, by ``settle``."""

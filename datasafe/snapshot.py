@@ -12,6 +12,7 @@ from ..common.errors import Damaged, NotFound, RangeNotSatisfiable
 from ..common.moment import epoch
 from . import inventory, manifest
 from .blocks import BLOCK, WIDTH, Content, digest
+from .extract import Taken
 from .folders import Folders
 from .inventory import Inventory
 from .loi import Loi
@@ -82,15 +83,15 @@ class Snapshot:
         """Return a small file, such as MANIFEST.yaml."""
         return b"".join(self.read(name))
 
-    def holds(self, sha512: str, blocks: bytes, size: int) -> bool:
+    def holds(self, taken: Taken) -> bool:
         """Say whether the object has this content, read again just now and sound."""
-        contents = [self._contents.get(path) for path in self._inventory.manifest.get(sha512, ())]
+        contents = [self._contents.get(path) for path in self._inventory.manifest.get(taken.sha512, ())]
         newest = contents[-1] if contents else None
-        if newest is None or (newest.size, newest.blocks) != (size, blocks):
+        if newest is None or (newest.size, newest.blocks) != (taken.size, taken.blocks):
             return False
         try:
             with Folders(self._folder) as folders:
-                return sum(map(len, _checked(folders, newest, 0, size))) == size
+                return sum(map(len, _checked(folders, newest, 0, taken.size))) == taken.size
         except (_Bad, OSError):
             return False
 

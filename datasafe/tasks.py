@@ -4,7 +4,7 @@ from ..common import orm, worker
 from ..common.timekeeper import timekeeper
 from ..common.volume import open_volume
 from . import audit as auditing
-from . import entering
+from . import entering, once
 from .config import settings
 from .orm import Auditor, State
 from .safe import Safe
@@ -36,6 +36,11 @@ def settle() -> int:
     return safe().settle()
 
 
+def forget() -> int:
+    """Forget the Idempotency-Keys that are too old."""
+    return once.forget()
+
+
 def watch() -> int:
     """See that there is the one row for which workers are rung to audit, unless no audit is wanted."""
     if not settings().audit.period_days or orm.rows("SELECT 1 FROM auditor"):
@@ -60,4 +65,4 @@ def catalogue() -> int:
     return entering.enter(safe()) if entering.is_due() else 0
 
 
-app.duties += [timekeeper(Auditor, [State.WATCHING], settings), settle, watch, ring, catalogue]
+app.duties += [timekeeper(Auditor, [State.WATCHING], settings), settle, forget, watch, ring, catalogue]

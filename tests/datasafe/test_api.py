@@ -16,7 +16,7 @@ import requests
 
 from pacifica.datasafe import manifest
 from pacifica.tests.system.datasets import unzipped, zipped
-from pacifica.tests.system.suite import Suite
+from pacifica.tests.system.suite import Suite, until
 
 ONE = {"a.dat": b"one" * 1000, "sub/b.dat": bytes(range(256)) * 5000, "test.info": b"meta"}
 TWO = ONE | {"a.dat": b"two"}
@@ -203,6 +203,51 @@ def test_a_message_is_text(url: str, message: str) -> None:
     told = "é\u00a0\u3000two\nlines"
     assert requests.put(url, zipped(ONE), params={"message": told}, timeout=60).status_code == 200
     assert requests.get(f"{url}?versions", timeout=60).json()["versions"][0]["message"] == told
+
+
+def test_what_the_newest_version_is_already_makes_no_other(held: str, deployment: Suite) -> None:
+    def versions() -> list[str]:
+        return [one["message"] for one in requests.get(f"{held}?versions", timeout=60).json()["versions"]]
+
+    for _ in range(2):
+        again = requests.patch(held, zipped(ONE), timeout=60)
+        assert (again.content, again.headers["X-Pacifica-Version"]) == (SOUND, "1")
+        assert "Nothing is new: version 1 is just this." in again.headers["Warning"]
+    for _ in range(2):  # another message says something new, once
+        said = requests.patch(held, zipped(ONE), params={"message": "calibrated"}, timeout=60)
+        assert said.headers["X-Pacifica-Version"] == "2"
+    assert versions() == ["Stored.", "calibrated"]
+    loi = held.partition("/api/")[2]
+    until(lambda: deployment.query("SELECT version FROM dataset WHERE loi = ?", loi) == [(2,)], 30, "the rows")
+
+
+def test_a_request_that_is_sent_again_under_its_key_does_once_what_it_says(api: str, series: str) -> None:
+    def key(name: str) -> dict[str, str]:
+        return {"Idempotency-Key": f'"{name} of {series}"'}
+
+    given = [requests.post(series, headers=key("creation"), timeout=60) for _ in range(2)]
+    assert [(one.status_code, one.text) for one in given] == [(201, given[0].text)] * 2
+    assert created(series).endswith("/2")
+    url = f"{api}/{given[0].text}"
+    stored = [requests.put(url, zipped(ONE), headers=key("first"), timeout=60) for _ in range(2)]
+    assert [(one.content, one.headers["X-Pacifica-Version"]) for one in stored] == [(SOUND, "1")] * 2
+    assert requests.put(url, zipped(ONE), headers=key("another"), timeout=60).status_code == 405
+    more = [requests.patch(url, zipped(TWO), headers=key("second"), timeout=60) for _ in range(2)]
+    assert requests.patch(url, zipped(ONE), timeout=60).headers["X-Pacifica-Version"] == "3"
+    more += [requests.patch(url, zipped(TWO), headers=key("second"), timeout=60)]
+    assert [one.headers["X-Pacifica-Version"] for one in more] == ["2"] * 3  # though it is not the newest any more
+    with ThreadPoolExecutor(4) as pool:
+        body = zipped(ONE | {"c.dat": b"three"})
+        sent = pool.map(lambda _: requests.patch(url, body, headers=key("third"), timeout=60), range(4))
+        assert {(one.status_code, one.headers["X-Pacifica-Version"]) for one in sent} == {(200, "4")}
+    for method, place, body in (
+        ("PATCH", url, zipped(ONE)), ("PATCH", url + "?message=other", zipped(TWO)), ("PUT", url, zipped(TWO)),
+        ("POST", series, b""), ("PATCH", f"{series}/2", zipped(TWO)),
+    ):  # fmt: skip
+        answer = requests.request(method, place, data=body, headers=key("second"), timeout=60)
+        assert (answer.status_code, answer.json()["code"]) == (422, "key_reused"), (method, place)
+    assert requests.post(series, headers={"Idempotency-Key": "\x7f"}, timeout=60).status_code == 400
+    assert len(requests.get(f"{url}?versions", timeout=60).json()["versions"]) == 4
 
 
 # ---- giving out ----------------------------------------------------------------------------------------------------

@@ -56,13 +56,28 @@ def test_an_upload_heals_content_that_rotted(store: DatasetStore, loi: Loi, put:
     assert [finding.path for finding in store.verify(loi).findings] == ["v1/content/sub/b.dat"]
 
 
-def test_a_version_that_only_repeats_is_a_version(
+def test_what_only_repeats_the_newest_version_is_that_version(
     store: DatasetStore, loi: Loi, put: Put, ocfl_judge: Callable[[Path], None]
 ) -> None:
-    put(store, loi, ONE)
-    assert put(store, loi, ONE).number == 2
-    assert not (store.root / ocfl.place(loi) / "v2/content").exists()
+    assert [put(store, loi, files).number for files in (ONE, ONE, TWO, TWO, ONE)] == [1, 1, 2, 2, 3]
+    assert not (store.root / ocfl.place(loi) / "v3/content").exists() and contents(store.open(loi)) == ONE
     ocfl_judge(store.root)
+
+
+def test_of_patches_of_one_content_at_once_one_is_a_version(store: DatasetStore, loi: Loi, put: Put) -> None:
+    put(store, loi, ONE)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: put(store, loi, TWO).number, range(8)))
+    assert made == [2] * 8 and len(store.versions(loi)) == 2 and store.verify(loi).sound
+
+
+def test_what_has_rotted_is_healed_by_its_own_version_sent_again(store: DatasetStore, loi: Loi, put: Put) -> None:
+    put(store, loi, ONE)
+    rotten = store.root / ocfl.place(loi) / "v1/content/sub/b.dat"
+    rotten.chmod(0o600)
+    rotten.write_bytes(b"SAME" * 1000)
+    assert put(store, loi, ONE).number == 2
+    assert contents(store.open(loi, 1)) == contents(store.open(loi)) == ONE
 
 
 def test_what_is_absent_has_its_own_error(store: DatasetStore, loi: Loi, put: Put) -> None:

@@ -130,7 +130,7 @@ def test_an_upload_whose_answer_was_lost_is_not_sent_again(client: HttpClient, p
     proxy.fail("PUT", loi, "lost")
     assert client.upload(loi, folder).version == 1
     proxy.fail("PATCH", loi, "lost")
-    assert client.update(loi, folder).version == 2
+    assert client.update(loi, folder, message="again").version == 2
     assert (asked(proxy, "PUT"), asked(proxy, "PATCH"), len(client.versions(loi))) == (1, 1, 2)
 
 
