@@ -30,7 +30,7 @@ def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _load(arguments: argparse.Namespace) -> int:
     documents = [_read(path) for path in arguments.files]
-    _connect(arguments.data)
+    _connect(arguments.data, create=True)
     for document in documents:
         counts = load(document, replace=arguments.replace)
         sys.stdout.writelines(f"{name}: {count}\n" for name, count in counts.items())
@@ -38,7 +38,7 @@ def _load(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    _connect(arguments.data)
+    _connect(arguments.data, create=False)
     shown = {name: listed(name) for name in arguments.tables or TABLES}
     sys.stdout.write(json.dumps(shown, indent=2) + "\n")
     return 0
@@ -54,9 +54,9 @@ def _read(path: Path) -> object:
         raise BadCatalogue(f"{path} is not JSON: {error.detail['reason']} at {error.detail['where']}") from error
 
 
-def _connect(data: Path | None) -> None:
+def _connect(data: Path | None, *, create: bool) -> None:
     """Connect to the database that all services share, its common tables at this version."""
     if data is not None:
         embed(data)
-    services()[0].connect()
+    services()[0].connect(create=create)
     COMMON.sync()

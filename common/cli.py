@@ -30,7 +30,7 @@ def _up(arguments: argparse.Namespace) -> int:
 def _dbsync(arguments: argparse.Namespace) -> int:
     _embed(arguments)
     for service in services():
-        service.connect()
+        service.connect(create=True)
         service.schema.sync()
     return 0
 

@@ -10,7 +10,7 @@ import peewee
 
 from . import log
 from .config import embed
-from .errors import ServiceError
+from .errors import SchemaMismatch, ServiceError
 from .server import serve_forever
 from .service import Service
 
@@ -42,6 +42,8 @@ def administer(
 ) -> int:
     """Run ``pacifica-<name>-cmd``: dbsync, dbchk and what ``extend`` adds (each sets ``command(arguments) -> int``).
 
+    Only dbsync makes a database; a command that needs none sets ``connects`` to False.
+
     The exit code is the command's, 1 for a ServiceError (its sentence on stderr), 2 for bad usage.
     """
     parser = argparse.ArgumentParser(prog=f"pacifica-{service.name}-cmd")
@@ -50,11 +52,11 @@ def administer(
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     dbsync = commands.add_parser("dbsync", help="create or update the database schema")
-    dbsync.set_defaults(command=lambda _: _synced(service))
+    dbsync.set_defaults(command=lambda _: _synced(service), creates=True)
 
     dbchk = commands.add_parser("dbchk", help="exit 0 when the schema fits this version, 255 otherwise")
     dbchk.add_argument("--equal", action="store_true", help="major and minor must be equal, not the major alone")
-    dbchk.set_defaults(command=lambda found: 0 if service.schema.check(equal=found.equal) else 255)
+    dbchk.set_defaults(command=lambda found: _checked(service, found.equal), connects=False)
 
     if extend is not None:
         extend(commands)
@@ -65,7 +67,8 @@ def administer(
 
     def run() -> int:
         _configure_log(service)
-        service.connect()
+        if getattr(arguments, "connects", True):
+            service.connect(create=getattr(arguments, "creates", False))
         return int(arguments.command(arguments))
 
     return reported(parser.prog, run)
@@ -89,6 +92,15 @@ def reported(prog: str, run: Callable[[], int]) -> int:
 def _synced(service: Service) -> int:
     service.schema.sync()
     return 0
+
+
+def _checked(service: Service, equal: bool) -> int:
+    try:
+        service.connect()
+    except SchemaMismatch as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 255
+    return 0 if service.schema.check(equal=equal) else 255
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -104,6 +104,16 @@ class Reader(Generic[S]):
             return None
         return usual if usual.is_file() else None
 
+    def told(self) -> str:
+        """Return a sentence about which ini file is read, or where one was looked for."""
+        found = self.file()
+        if found is not None:
+            return f"The configuration is {found}."
+        looked = f"--config, {self._name.upper()}_CONFIG and ~/.pacifica-{self._name}/config.ini"
+        return (
+            f"There is no configuration file ({looked} were looked for), and --data says where `pacifica up` keeps one."
+        )
+
     def _read(self) -> S:
         source = _Source(self.file())
         types = get_type_hints(self._settings)

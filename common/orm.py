@@ -21,7 +21,7 @@ from playhouse.pool import PooledSqliteDatabase
 
 from . import fork
 from .engine import Engine
-from .errors import BadConfiguration, DatabaseAway
+from .errors import BadConfiguration, DatabaseAway, SchemaMismatch
 from .hooks import Hook, Pending
 from .sqlite import SqliteEngine
 
@@ -77,8 +77,10 @@ class Model(peewee.Model):
 # ---- connecting --------------------------------------------------------------------------------------------------
 
 
-def connect(settings: "Settings") -> peewee.Database:
+def connect(settings: "Settings", *, create: bool = True) -> peewee.Database:
     """Connect this process to ``settings.peewee_url`` and return the database; the same URL again changes nothing.
+
+    Unless told to ``create`` it, SchemaMismatch names a SQLite file that is not there.
 
     Tries ``connect_attempts`` times, ``connect_wait`` seconds apart, then raises DatabaseAway.  BadConfiguration for
     an URL that the suite cannot use, or another one than this process already uses.
@@ -90,6 +92,8 @@ def connect(settings: "Settings") -> peewee.Database:
                 raise BadConfiguration("This process already uses another database.", section="database")
             return database.obj
         engine = _engine(settings)
+        if not create and isinstance(engine, SqliteEngine) and not Path(engine.database).exists():
+            raise SchemaMismatch(f"There is no database {Path(engine.database).absolute()}.")
         _wait_for(engine, settings)
         database.initialize(engine)
         _settings, _owner = settings, os.getpid()

@@ -41,9 +41,12 @@ class Service:
         """The archive volume of the configuration in force."""
         return open_volume(self.settings().archive)
 
-    def connect(self) -> None:
-        """Connect to the database, or raise DatabaseAway."""
-        orm.connect(self.settings().database)
+    def connect(self, *, create: bool = False) -> None:
+        """Connect to the database, or raise DatabaseAway.
+
+        SchemaMismatch, saying which configuration was looked for, when it is a file that is absent and not to be made.
+        """
+        connect(self.settings, f"pacifica-{self.name}-cmd dbsync", create=create)
 
     def require_schema(self) -> None:
         """Raise SchemaMismatch, saying what to do, when the database cannot be used by this version."""
@@ -61,6 +64,14 @@ class Service:
         configure(settings.celery.broker_url)
         checks: list[Check] = [database_answers, volume_has_room(self.volume)]
         return application(self.root(settings, self.volume), settings, service=self.name, checks=checks)
+
+
+def connect(settings: Reader[Any], maker: str, *, create: bool = False) -> None:
+    """Connect to the database of ``settings``, as ``Service.connect`` does; ``maker`` is the command that makes one."""
+    try:
+        orm.connect(settings().database, create=create)
+    except SchemaMismatch as error:
+        raise SchemaMismatch(f"{error.message} {settings.told()} A new database is made by {maker}.") from error
 
 
 def services() -> list[Service]:

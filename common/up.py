@@ -36,7 +36,7 @@ class Suite:
         """Bring the database to this version, then start servers, workers and the sweeper; undone on failure."""
         try:
             for member in self.members:
-                member.connect()
+                member.connect(create=True)
                 member.schema.sync()
             settings = self.members[0].settings()
             configure(settings.celery.broker_url)

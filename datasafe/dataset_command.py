@@ -87,7 +87,11 @@ def _verb(verbs: Any, name: str, run: Run, text: str) -> argparse.ArgumentParser
     where.add_argument("--url", help="of a datasafe; without it the datasets of this host are used, in process")
     where.add_argument("--data", type=Path, help="those of `pacifica up --data DATA`")
     where.add_argument("-c", "--config", help="those of this INI file (default: ~/.pacifica-datasafe/config.ini)")
-    parser.add_argument("--token-file", type=Path, help="sent with --url as Bearer; without it .netrc is asked")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        help="for --url: sent as Bearer to a proxy that asks for one (datasafe itself knows no tokens); else .netrc",
+    )
     parser.add_argument("--username", default="", help="who does this, without --url (default: you)")
     parser.add_argument("--json", action="store_true", help="JSON in place of lines of text, errors too")
     parser.set_defaults(command=lambda arguments: _run(run, arguments))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..common import orm
+from ..common import orm, service
 from ..common.auth import Principal
 from ..common.config import embed
 from ..common.errors import SchemaMismatch
@@ -105,7 +105,7 @@ def connect(data: Path | None = None, config: str | None = None, username: str =
     if data is not None:
         embed(data)
     settings.use(config)
-    orm.connect(settings().database)
+    service.connect(settings, "pacifica-datasafe-cmd dbsync")
     if not SCHEMA.check():
         raise SchemaMismatch("The database is not at the schema of this version: run pacifica-datasafe-cmd dbsync.")
     safe = Safe(open_volume(settings().archive), settings().datasafe)

@@ -31,7 +31,7 @@ _CONTENT_RANGE = re.compile(r"bytes 0-0/([0-9]{1,18})")
 class HttpClient(Client):
     """The datasets behind ``url`` (``http://127.0.0.1:8080``).
 
-    Credentials are a ``token`` (sent as Bearer), or what .netrc or the URL has for the host.
+    Credentials are for the proxy in front: a ``token`` (sent as Bearer), or what .netrc or the URL has for the host.
     """
 
     def __init__(self, url: str, token: str = "") -> None:

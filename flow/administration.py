@@ -34,7 +34,7 @@ def extend(commands: Subparsers) -> None:
     worker.add_argument("--concurrency", type=int, metavar="N", help="runs at once (default: [celery] concurrency)")
     worker.set_defaults(command=lambda arguments: _worker(arguments, queues))
     doctor = commands.add_parser("doctor", help="try what this host can enforce")
-    doctor.set_defaults(command=_doctor)
+    doctor.set_defaults(command=_doctor, connects=False)
 
 
 def _register(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from pacifica.common import cli, config, log, orm
+from pacifica.datasafe import __main__ as datasafe
+from pacifica.datasafe.config import settings
 from pacifica.tests.system.bundles import TRANSACTION, bundle, entry
 from pacifica.tests.system.suite import Suite, until
 
@@ -79,3 +82,33 @@ def test_a_job_that_is_not_there_is_told(suite: Suite) -> None:
         assert "999" in said
         assert "Traceback" not in said
     assert suite.command("ingest", "dbchk", "--equal").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("pacifica-datasafe-cmd audit", 1),
+        ("pacifica-datasafe-cmd dbchk", 255),
+        ("pacifica-datasafe", 1),
+        ("pacifica dataset ls", 1),
+        ("pacifica catalog list", 1),
+    ],
+)
+def test_a_command_without_its_configuration_says_so_and_makes_no_database(
+    line: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs = {"pacifica": cli.main, "pacifica-datasafe": datasafe.main, "pacifica-datasafe-cmd": datasafe.cmd}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(log, "configure", lambda *_: None)  # the log is that of all tests
+    orm.disconnect()
+    config.embed(None)
+    program, *words = line.split()
+    assert programs[program](words) == code
+    said = capsys.readouterr().err
+    assert f"There is no database {tmp_path}/db.sqlite3." in said and "_CONFIG and ~/.pacifica-" in said
+    assert "Traceback" not in said and list(tmp_path.iterdir()) == []
+    (tmp_path / "there.ini").write_text("[log]\nlevel = error\n")
+    assert datasafe.cmd(["-c", "there.ini", "audit"]) == 1
+    assert "The configuration is there.ini." in capsys.readouterr().err
+    settings.use(None)
