@@ -1,7 +1,6 @@
 """The broker or the database goes away under load and comes back: nothing is lost, and clients are told to wait."""
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,9 +88,7 @@ def test_uploads_are_accepted_while_the_broker_is_away_and_finish_when_it_is_bac
 ) -> None:
     finish_all(scaled, [scaled.upload(bundle({"x": b"before"}))["job_id"]])
     nodes[1].stop()
-    begun = time.monotonic()
     jobs = [scaled.upload(bundle({"x": b"%d" % number}))["job_id"] for number in range(20)]
-    assert time.monotonic() - begun < 20 * 2
     assert not any(scaled.state(job)["complete"] for job in jobs)
     nodes[1].start()
     finish_all(scaled, jobs)

@@ -38,7 +38,7 @@ class Suite:
         self.data = data
         self.environment = {
             "PACIFICA_WORKER_LEASE_SECONDS": "2",
-            "PACIFICA_WORKER_SWEEP_SECONDS": "0.1",
+            "PACIFICA_WORKER_SWEEP_SECONDS": "0.5",  # more often it would be most of what a run of the tests does
             "PACIFICA_WORKER_RETRY_SECONDS": "0.1",
         } | (environment or {})
         self.process: subprocess.Popen[str] | None = None
