@@ -1,6 +1,7 @@
 """Downloads as people do them: every command of docs/cartd.md, and connections that break, in both deployments."""
 
 import hashlib
+import io
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import sys
 import tarfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +31,8 @@ FILES = {
     "größe/дані €.txt": b"names",
     "long/" + "/".join(["n" * 60] * 5) + "/file": b"beyond ustar",
     "p" * 101: b"one byte too long for the name field",
+    "a block": NOISE[:512],
+    "a block and one": NOISE[:513],
     **{f"many/{number:03}": NOISE[number * 100 : number * 100 + number] for number in range(300)},
 }
 
@@ -110,6 +114,31 @@ def test_every_reader_of_tar_reads_it_without_a_word(cart: str, tmp_path: Path) 
         assert b"WARN" not in done.stdout.upper(), command
     with tarfile.open(tmp_path / "run.tar", "r|") as tar:
         assert [member.name for member in tar] == [f"run/{path}" for path in FILES]
+
+
+def test_a_range_at_every_edge_of_every_header_is_that_part_of_the_tar(
+    deployment: Suite, files: list[dict[str, Any]]
+) -> None:
+    few = [file for file in files if file["subdir"] != "many" or file["name"] == "001"]
+    few = [file for file in few if file["size"] < 1000]
+    url = deployment.cart(deployment.fill_cart(wanted(few)))
+    with requests.Session() as session:
+        whole = session.get(url, params={"filename": "run.tar"}, timeout=30).content
+        edges = {0, len(whole)}
+        with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+            members = tar.getmembers()
+        assert len(members) == len(few) == len(FILES) - 300
+        for member in members:
+            edges |= {member.offset, member.offset_data, member.offset_data + member.size}
+            edges |= set(range(member.offset, member.offset_data, 512))  # a PAX header has several blocks
+        near = sorted({at + step for at in edges for step in (-1, 0, 1) if 0 <= at + step <= len(whole)})
+        for start, stop in [*pairwise(near), *((at, len(whole)) for at in near), *((0, at) for at in near)]:
+            if start < stop:
+                asked = {"Range": f"bytes={start}-{stop - 1}"}
+                part = session.get(url, params={"filename": "run.tar"}, headers=asked, timeout=30)
+                told = part.status_code, part.headers["Content-Range"]
+                assert told == (206, f"bytes {start}-{stop - 1}/{len(whole)}")
+                assert part.content == whole[start:stop]
 
 
 def test_fifty_breaks_at_random_offsets_and_fifty_resumptions_give_the_same_bytes(cart: str) -> None:
