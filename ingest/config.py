@@ -18,6 +18,7 @@ class Ingest:
     transfer_size: Bytes = key(4 << 20, env="TRANSFER_SIZE")  # Pacifica's; we choose our own pieces
     volume_path: Path = key(Path("/tmp"), env="VOLUME_PATH")  # the spool, with a remote archive only
     max_bytes: Bytes = key(100 << 30, kind=at_least(Bytes, 1))  # larger bodies get 413 before a byte is read
+    max_unfinished_bytes: Bytes = key(1 << 40, kind=at_least(Bytes, 0))  # of one user's uploads under way; 0: no limit
     max_members: int = key(1_000_000, kind=at_least(int, 1))
     max_name_bytes: int = key(4096, kind=at_least(int, 1))  # of a member's whole path
     max_metadata_bytes: Bytes = key(1 << 30, kind=at_least(Bytes, 1))

@@ -19,6 +19,7 @@ from ..common.spool import READ
 from ..common.state import RING_SECONDS
 from ..common.streams import Body
 from ..common.volume import BLOCK, Volume, new_name
+from .allowance import allow
 from .config import Ingest
 from .idempotency import Claim
 from .ids import given, job_id
@@ -55,12 +56,13 @@ def create(
 ) -> Upload:
     """Open an upload of ``length`` bytes and keep room for it; the one that ``claim`` stands for, where it does.
 
-    NoSpace when there is no such room.
+    NoSpace when there is no such room, TooMuchUnfinished when its owner has too much already.
     """
     if claim.same is not None:
         return find(claim.same, None)
     name = new_name()
     with volume.reserve(length), orm.transaction():
+        allow(owner, length, settings.max_unfinished_bytes)
         upload = Upload.start(
             id=name,
             spool=name,

@@ -16,6 +16,7 @@ from ..common.spool import receive
 from ..common.state import RING_SECONDS
 from ..common.streams import Body
 from ..common.volume import BLOCK, Reservation, Volume, new_name
+from .allowance import allow
 from .bundle import BundleError, Limits, Scanner
 from .config import Ingest
 from .idempotency import Claim
@@ -42,7 +43,7 @@ def take(
     Bytes that are not what the client ``sent`` fail the job and raise ChecksumMismatch.  Where ``claim`` stands for an
     earlier request of the same body, the job is that one's, and the body is read only to make sure (KeyReused).
     Raises ServiceError when the fault is not the bundle's (ClientAborted, TooLarge, NoSpace, DatabaseAway); its detail
-    names the job, which is then FAILED.
+    names the job, which is then FAILED.  Of TooMuchUnfinished there is none.
     """
     sent, claim = sent or Integrity(), claim or Claim()
     if claim.same is not None:
@@ -51,6 +52,7 @@ def take(
         return Job.get_by_id(int(claim.compare(_content(body, sent, settings))))
     with volume.reserve(body.length) as reservation:
         with orm.transaction():
+            allow(owner, body.length, settings.max_unfinished_bytes)
             job = open_job(owner, new_name(), body.length, settings.idle_seconds, trace)
             claim.begin(job.id)
         spooled = Spooled(volume, job.spool)

@@ -26,7 +26,12 @@ def suite(new_suite: Callable[..., Suite], tmp_path_factory: pytest.TempPathFact
     """A suite with room for 1 GiB a bundle, where uploads are remembered for a while."""
     suite = new_suite(
         tmp_path_factory.mktemp("tus") / "data",
-        {"PACIFICA_INGEST_MAX_BYTES": "1 GiB", "PACIFICA_AUTH_MODE": "proxy", "PACIFICA_AUTH_ADMINISTRATORS": "root"},
+        {
+            "PACIFICA_INGEST_MAX_BYTES": "1 GiB",
+            "PACIFICA_INGEST_MAX_UNFINISHED_BYTES": "3 GiB",
+            "PACIFICA_AUTH_MODE": "proxy",
+            "PACIFICA_AUTH_ADMINISTRATORS": "root",
+        },
     )
     try:
         yield suite.start()
@@ -418,3 +423,20 @@ def test_an_upload_goes_on_after_a_restart(own_suite: Suite) -> None:
     assert client.offset(client.root + name) == 999_999
     last = client.patch(client.root + name, 999_999, posted[999_999:])
     assert client.archived(last.headers["X-Pacifica-Job-Id"])["state"] == "OK"
+
+
+def test_one_user_keeps_no_more_room_than_one_user_may(suite: Suite) -> None:
+    greedy, other = Client(suite, "greedy"), Client(suite, "modest")
+    urls = [greedy.open(1 << 30) for _ in range(3)]
+    refused = greedy.create(1)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_much_unfinished")
+    assert int(refused.headers["Retry-After"]) > 0
+    posted = {"X-Http-Authed-User": "greedy", "Idempotency-Key": '"one"'}
+    upload = f"{suite.urls['ingest']}/upload"
+    answer = requests.post(upload, data=bundle(FILES), headers=posted, timeout=60)
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_much_unfinished")
+    assert other.ask("DELETE", other.open(1 << 30)).status_code == 204
+    for url in urls:
+        assert greedy.ask("DELETE", url).status_code == 204
+    answer = requests.post(upload, data=bundle(FILES), headers=posted, timeout=60)
+    assert answer.status_code == 200, answer.text

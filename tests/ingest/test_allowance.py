@@ -1,0 +1,52 @@
+"""What one user's unfinished uploads may come to: resumable ones and bodies under way, together."""
+
+from typing import Any
+
+import pytest
+
+from pacifica.common import orm
+from pacifica.common.errors import TooLarge
+from pacifica.common.volume import Volume
+from pacifica.ingest.allowance import TooMuchUnfinished, allow
+from pacifica.ingest.config import Ingest
+from pacifica.ingest.idempotency import Claim
+from pacifica.ingest.orm import SCHEMA, Job, State, Upload, open_job
+from pacifica.ingest.resumable import create, terminate
+
+MOST = 1000
+SETTINGS = Ingest(max_unfinished_bytes=MOST)
+
+
+@pytest.fixture
+def volume(database: Any, tmp_path: Any) -> Volume:
+    SCHEMA.sync()
+    return Volume(tmp_path, 0)
+
+
+def test_what_is_under_way_counts_together_and_for_its_owner_alone(volume):
+    upload = create("ann", 600, "", volume, SETTINGS, Claim())
+    job = open_job("ann", "0" * 32, 300, 60.0, None)
+    chunked = open_job("ann", "1" * 32, None, 60.0, None)
+    with orm.transaction():
+        chunked.progress(bytes_done=50)
+    allow("ann", 50, MOST)
+    allow("ann", None, MOST)
+    for length in (51, 1000):
+        with pytest.raises(TooMuchUnfinished) as caught:
+            create("ann", length, "", volume, SETTINGS, Claim())
+        assert caught.value.detail == {"unfinished_bytes": 950, "max_bytes": MOST}
+    assert Upload.select().count() == 1
+    allow("bob", MOST, MOST)
+    allow("ann", 10**12, 0)
+    terminate(upload, volume)
+    allow("ann", 650, MOST)
+    for ended in (job, chunked):
+        ended.move(State.FAILED)
+    allow("ann", MOST, MOST)
+    assert Job.select().count() == 2
+
+
+def test_what_could_never_fit_is_too_large(volume):
+    with pytest.raises(TooLarge):
+        create("ann", MOST + 1, "", volume, SETTINGS, Claim())
+    assert list(volume.spool.iterdir()) == []
