@@ -9,7 +9,7 @@ from .config import settings
 from .courier import Courier
 from .orm import Job, State, Upload, UploadState
 from .reaper import Strays, clear_spool, end_silent
-from .shipping import take_back
+from .recall import take_back
 
 app = worker.make_app("ingest", settings)
 
