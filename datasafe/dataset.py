@@ -56,6 +56,7 @@ class DatasetStore:
         self.root = root
         self.work = work / "datasets"
         self.work.mkdir(parents=True, exist_ok=True)
+        staging.spread(self.work)
         root.mkdir(parents=True, exist_ok=True)
         ocfl.prepare(root)
 

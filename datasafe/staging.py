@@ -10,12 +10,17 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from struct import Struct
 
 from ..common.volume import storing
 
 FEW = 16  # files up to which each is flushed by itself; above, one syncfs is 20 to 40 times cheaper
+
+# of <linux/fs.h> and ext4: get and set the flags of a file; the one of a folder whose own are not related
+_GET_FLAGS, _SET_FLAGS, _TOP = 0x80086601, 0x40086602, 0x00020000
+_FLAGS = Struct("q")
 
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
@@ -83,6 +88,22 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def spread(folder: Path) -> None:
+    """Ask the file system to lay each folder of ``folder`` into a region of its own, as ``chattr +T`` does.
+
+    Else ext4 looks for room where thousands of files were removed minutes ago, one by one for each new file: 10 us
+    become 350.  A hint that only ext4 takes; it changes nothing but speed.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            (flags,) = _FLAGS.unpack(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(_FLAGS.size)))
+            if not flags & _TOP:
+                fcntl.ioctl(descriptor, _SET_FLAGS, _FLAGS.pack(flags | _TOP))
+        finally:
+            os.close(descriptor)
 
 
 def write(path: Path, data: bytes) -> None:

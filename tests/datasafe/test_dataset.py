@@ -1,5 +1,8 @@
 """The store: versions that last, one winner, whole reads; judged by ocfl-py."""
 
+import errno
+import fcntl
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -159,3 +162,22 @@ def test_patches_at_once_are_all_kept_and_reads_are_whole(
     seen = {contents(store.open(loi, number))["b.dat"][0] for number in range(1, 18)}
     assert seen == set(range(17)) and reads and store.verify(loi).sound
     ocfl_judge(store.root)
+
+
+def test_stages_are_laid_apart_where_the_file_system_knows_how(store: DatasetStore, tmp_path: Path) -> None:
+    apart, other = store.work, tmp_path / "other"
+    other.mkdir()
+    subprocess.run(["chattr", "+T", other], check=False, capture_output=True)
+    flags = [subprocess.run(["lsattr", "-d", folder], check=False, capture_output=True) for folder in (apart, other)]
+    assert flags[0].returncode == flags[1].returncode
+    assert flags[0].stdout.split(b" ")[0] == flags[1].stdout.split(b" ")[0]
+
+
+def test_a_file_system_that_takes_no_hint_stores_as_any_other(
+    tmp_path: Path, loi: Loi, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.ENOTTY, "not for this one")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    assert contents(put(DatasetStore(tmp_path / "plain", tmp_path / "work"), loi, ONE)) == ONE
