@@ -63,7 +63,9 @@ class Service:
         settings = self.settings()
         configure(settings.celery.broker_url)
         checks: list[Check] = [database_answers, volume_has_room(self.volume)]
-        return application(self.root(settings, self.volume), settings, service=self.name, checks=checks)
+        made = application(self.root(settings, self.volume), settings, service=self.name, checks=checks)
+        memory.settle()
+        return made
 
 
 def connect(settings: Reader[Any], maker: str, *, create: bool = False) -> None:

@@ -90,6 +90,7 @@ def make_app(name: str, settings: Callable[[], "Shared"], *, also: Sequence[str]
 
     def begin_process(**_: Any) -> None:  # a child of the prefork pool
         memory.restrain()
+        memory.settle()
         orm.forked()
         _connect(settings())
 

@@ -14,6 +14,7 @@ from struct import Struct
 from typing import NamedTuple
 
 PIECE = 1 << 20  # small members are yielded together up to about this
+FIRST = 64 << 10  # and the first of them up to this: who asks sees that it comes
 
 _LOCAL = Struct("<4s5H3L2H")
 _CENTRAL = Struct("<4s6H3L5H2L")
@@ -66,16 +67,18 @@ class StoredZip:
     def stream(self, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
         """Yield the bytes from ``start`` up to ``stop`` (default: the end), in pieces of about PIECE or less."""
         stop = self.length if stop is None else min(stop, self.length)
-        waiting = bytearray()
+        waiting, most = bytearray(), FIRST
         with self._opener() as read:
             for piece in self._pieces(start, stop, read):
-                if len(waiting) + len(piece) < PIECE:
-                    waiting += piece
-                    continue
-                if waiting:
+                if waiting and len(waiting) + len(piece) > most:
                     yield bytes(waiting)
                     waiting.clear()
-                yield piece
+                    most = PIECE
+                if len(piece) < most:
+                    waiting += piece
+                else:
+                    yield piece
+                    most = PIECE
         if waiting:
             yield bytes(waiting)
 

@@ -46,6 +46,12 @@ def test_any_range_equals_that_part_of_the_whole() -> None:
         assert b"".join(made.stream(start, stop)) == raw[start:stop]
 
 
+def test_the_first_piece_comes_soon_and_the_others_are_large() -> None:
+    made = archive({f"{number}": bytes(4096) for number in range(1000)})
+    first, *others, _ = map(len, made.stream())
+    assert first <= 64 << 10 and all((1 << 20) - 8192 < size <= 1 << 20 for size in others)
+
+
 def test_the_etag_follows_names_contents_and_time() -> None:
     tags = {archive(FILES).etag, archive({**FILES, "b": b"c" * 500}).etag, archive({**FILES, "c": b""}).etag}
     assert len(tags) == 3 and archive(FILES).etag == archive(dict(FILES)).etag
