@@ -74,6 +74,9 @@ LISTS = (
     "status=ER&type=data:step&limit=25",
     "name__startswith=object 99&ordering=-created&limit=25",
     "tags=none&limit=25",
+    "name__icontains=T 4711&limit=25",
+    "ordering=process__name&limit=25",
+    "text=object 4711&limit=25",
 )
 
 

@@ -1,36 +1,16 @@
-"""The lists of data objects and of processes: what they can be filtered and ordered by, and how they stay quick.
-
-An owner may have a million objects.  A filter that few of them pass is answered from its own index; one that many
-pass is checked along the list's order, where a page is soon full.  Which of them it is, is counted first, because
-SQLite has no statistics to guess by.
-"""
+"""The lists of data objects and of processes: what they can be filtered and ordered by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import peewee
 
-from ..common import orm
 from ..common.catalog import User
 from ..common.errors import BadRequest
+from .narrowing import Choice, Part, Search, choice, grouped, held, ordered
 from .orm import Data, Process, State
-from .query import Field, conditions, page, select
+from .query import Field, conditions, ordering, page, select
 from .words import DataTag, found, rank, words_of
-
-FEW = 5_000  # rows that are sorted within some ten milliseconds
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A filter that an index may answer: ``ids``, the query that uses it, or else the plain ``condition``.
-
-    ``mine`` says whether the ids are still to be cut down to the owner's.
-    """
-
-    ids: Any
-    condition: Any
-    mine: bool = True
 
 
 def data(parameters: Mapping[str, Any], owner: str | None, most: int) -> list[Data]:
@@ -39,36 +19,42 @@ def data(parameters: Mapping[str, Any], owner: str | None, most: int) -> list[Da
     BadRequest names the parameter that is wrong.
     """
     asked = conditions(parameters, DATA_FIELDS)
+    columns = ordering(parameters, DATA_ORDER, "-created")
     limit, offset = page(parameters, most)
-    mine = [] if owner is None else [Data.owner == owner]
-    few, along = [], [*mine]
+    words = _words(parameters) if parameters.get("text") else []
+    search = Search([] if owner is None else [Data.owner == owner], [], [])
     for one in asked:
-        if not isinstance(one, Choice):
-            along.append(one)
-            continue
-        ids = one.ids.where(*mine) if one.mine and mine else one.ids
-        count = ids.limit(FEW + 1).count()
-        if not count:
-            return []
-        if count <= FEW:
-            few.append(Data.id.in_(ids))
+        if not isinstance(one, Choice | Part):
+            search.along.append(one)
+        elif (narrowed := search.narrowed(one)) is not None:
+            search = narrowed
         else:
-            along.append(_unindexed(one.condition))
-    if parameters.get("text"):
-        words = _words(parameters)
-        few.append(Data.id.in_(found(words, owner)))
-    query = Data.select().where(*few, *map(_unindexed, along)) if few else _all(Data.select(), along)
-    if parameters.get("text"):
-        rows = sorted(query.order_by(Data.id.desc()), key=lambda row: -rank(words, row.name, row.slug or "", row.tags))
-        return rows[offset : offset + limit]
-    if "process__" in str(parameters.get("ordering", "")):
-        query = query.join(Process, on=(Data.process == Process.id))
-    return list(select(query, parameters, DATA_ORDER, "-created", most))
+            return []
+    if words:
+        search.few.append(Data.id.in_(found(words, owner)))
+        said = (Data.id, Data.name, Data.slug, Data.tags)
+        ranked = sorted(search.query(*said).order_by(Data.id.desc()).tuples(), key=lambda row: _unfit(words, row))
+        return _rows([row[0] for row in ranked[offset : offset + limit]])
+    if columns[0].node.model is not Data and not search.few:
+        return _rows(grouped(search, columns, offset + limit)[offset:])
+    return list(ordered(search.query(), columns).limit(limit).offset(offset))
+
+
+def _rows(ids: list[int]) -> list[Data]:
+    """Return the objects in the order of ``ids``."""
+    held = {row.id: row for row in Data.select().where(Data.id.in_(ids))} if ids else {}
+    return [held[id] for id in ids if id in held]
+
+
+def _unfit(words: list[str], row: tuple[int, str, str | None, str]) -> int:
+    return -rank(words, row[1], row[2] or "", row[3])
 
 
 def processes(parameters: Mapping[str, Any], most: int) -> list[Process]:
     """Return the processes that ``parameters`` ask for; as ``data``."""
-    query = _all(Process.select(), conditions(parameters, PROCESS_FIELDS))
+    query = Process.select()
+    for condition in conditions(parameters, PROCESS_FIELDS):
+        query = query.where(condition)
     if not parameters.get("text"):
         return list(select(query, parameters, PROCESS_ORDER, "id", most))
     words, (limit, offset) = _words(parameters), page(parameters, most)
@@ -86,52 +72,31 @@ def _words(parameters: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _all(query: Any, conditions: list[Any]) -> Any:
-    return query.where(*conditions) if conditions else query
-
-
-def _unindexed(condition: Any) -> Any:
-    """Return ``condition`` in words that no index understands."""
-    return peewee.NodeList((peewee.EnclosedNodeList([condition]), peewee.SQL("IS TRUE")))
-
-
-def _choice(condition: Any) -> Choice:
-    return Choice(Data.select(Data.id).where(condition), condition)
-
-
-def _named(condition: Any, lookup: str) -> Any:
-    """Parts of a name are in no index."""
-    return _choice(condition) if lookup in ("exact", "in") else condition
+def _named(condition: Any, lookup: str, value: str) -> Any:
+    """A whole name has an index, and so have its parts."""
+    if lookup == "isnull":
+        return condition
+    return choice(condition) if lookup in ("exact", "in") else Part(value, condition)
 
 
 def _within(condition: Any) -> Choice:
     """Turn a condition on processes into one on their objects."""
     ids = [id for (id,) in Process.select(Process.id).where(condition).tuples()]
-    return _choice(Data.process.in_(ids))
+    return choice(Data.process.in_(ids))
 
 
 def _typed(prefix: str) -> Choice:
     """Objects whose type begins with ``prefix``."""
-    return _choice(Data.type.in_([type for type in _held("type") if type.startswith(prefix)]))
+    return choice(Data.type.in_([type for type in held("type") if type.startswith(prefix)]))
 
 
 def _of_people(text: str) -> Choice:
     """Objects of those in whose login, first or last name (as the catalogue has them) each word of ``text`` is."""
-    words, owners = text.lower().split(), _held("owner")
+    words, owners = text.lower().split(), held("owner")
     known = User.select().where(User.network_id.in_(owners))
     people = {one.network_id: f"{one.first_name} {one.last_name}" for one in known}
     said = {owner: f"{owner} {people.get(owner, '')}".lower() for owner in owners}
-    return _choice(Data.owner.in_([owner for owner in owners if all(word in said[owner] for word in words)]))
-
-
-def _held(column: str) -> list[str]:
-    """Return the values of ``column`` among all objects: there are few, and an index steps from one to the next."""
-    sql = (
-        f"WITH RECURSIVE held(value) AS (SELECT min({column}) FROM data UNION ALL"
-        f" SELECT (SELECT min(d.{column}) FROM data d WHERE d.{column} > held.value) FROM held"
-        " WHERE held.value IS NOT NULL) SELECT value FROM held WHERE value IS NOT NULL"
-    )
-    return [value for (value,) in orm.rows(sql)]
+    return choice(Data.owner.in_([owner for owner in owners if all(word in said[owner] for word in words)]))
 
 
 def _tagged(text: str) -> list[Choice]:
@@ -139,13 +104,13 @@ def _tagged(text: str) -> list[Choice]:
     tags = [tag for tag in text.split(",") if tag]
     if not tags:
         raise BadRequest("tags must name a tag.", parameter="tags")
-    held = [DataTag.select(DataTag.data).where(DataTag.tag == tag) for tag in tags]
-    return [Choice(one, peewee.fn.EXISTS(one.where(DataTag.data == Data.id)), mine=False) for one in held]
+    having = [DataTag.select(DataTag.data).where(DataTag.tag == tag) for tag in tags]
+    return [Choice(one, peewee.fn.EXISTS(one.where(DataTag.data == Data.id)), mine=False) for one in having]
 
 
 def _in_state(words: list[str]) -> Choice:
     """Objects of these statuses; a workflow that follows its steps is shown as PR."""
-    return _choice(Data.state.in_([*words, *([str(State.FO)] if str(State.PR) in words else [])]))
+    return choice(Data.state.in_([*words, *([str(State.FO)] if str(State.PR) in words else [])]))
 
 
 DATA_FIELDS = {
@@ -162,11 +127,11 @@ DATA_FIELDS = {
     "owners_name": Field(Data.owner, "prefix", match=_of_people),
     "status": Field(Data.state, "word", match=_in_state),
     "type": Field(Data.type, "prefix", match=_typed),
-    "type__exact": Field(Data.type, "word", match=lambda types: _choice(Data.type.in_(types))),
+    "type__exact": Field(Data.type, "word", match=lambda types: choice(Data.type.in_(types))),
     "tags": Field(DataTag.tag, "prefix", match=_tagged),
-    "process": Field(Data.process, "related", wrap=lambda condition, _: _choice(condition)),
-    "process__slug": Field(Process.slug, "text", wrap=lambda condition, _: _within(condition)),
-    "process__name": Field(Process.name, "text", wrap=lambda condition, _: _within(condition)),
+    "process": Field(Data.process, "related", wrap=lambda condition, *_: choice(condition)),
+    "process__slug": Field(Process.slug, "text", wrap=lambda condition, *_: _within(condition)),
+    "process__name": Field(Process.name, "text", wrap=lambda condition, *_: _within(condition)),
 }
 DATA_ORDER = {
     "id": Data.id,
@@ -176,6 +141,8 @@ DATA_ORDER = {
     "finished": Data.finished,
     "name": Data.name,
     "contributor": Data.owner,
+    "contributor__first_name": User.first_name,
+    "contributor__last_name": User.last_name,
     "process__name": Process.name,
     "process__type": Process.type,
 }

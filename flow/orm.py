@@ -18,6 +18,7 @@ from ..common.outbox import announce
 from ..common.state import Work, describe
 from ..common.tables import COMMON
 from .definition import Definition, Version, restore
+from .parts import DataPart
 from .words import DataTag, DataText
 
 SOURCE = "/flow"  # of this service's events
@@ -266,8 +267,21 @@ def _add_interactive() -> None:
 
 SCHEMA = schema.Schema(
     system=FlowSystem,
-    models=[Process, Data, Dependency, Storage, DataFile, Annotation, TriggerRow, Firing, Creation, DataTag, DataText],
-    version=(1, 3),
+    models=[
+        Process,
+        Data,
+        Dependency,
+        Storage,
+        DataFile,
+        Annotation,
+        TriggerRow,
+        Firing,
+        Creation,
+        DataTag,
+        DataText,
+        DataPart,
+    ],
+    version=(1, 4),
     steps={(1, 0): _index_lists, (1, 1): _add_run, (1, 2): _add_interactive},
     requires=(COMMON,),
 )

@@ -35,12 +35,13 @@ class Field:
         kind: str,
         *,
         match: Callable[[Any], Any] | None = None,
-        wrap: Callable[[Any, str], Any] = lambda condition, lookup: condition,
+        wrap: Callable[[Any, str, str], Any] = lambda condition, lookup, value: condition,
     ) -> None:
         """Compare ``column``; a bare ``prefix`` matches the beginning, its ``exact`` the whole.
 
         ``match`` makes the condition itself: of the text of a prefix, of the list of words; ``wrap`` takes the
-        condition that was made, with the lookup, and gives the one to use.  Either may give what only its list knows.
+        condition that was made, with the lookup and the value, and gives the one to use.  Either may give what only its
+        list knows.
         """
         self.column, self.kind, self.match, self.wrap = column, kind, match, wrap
 
@@ -63,12 +64,16 @@ def known(parameters: Mapping[str, Any], *more: str) -> None:
             raise BadRequest(f"There is no parameter {name!r:.80}. Allowed: {allowed}.", parameter=name)
 
 
+def ordering(parameters: Mapping[str, Any], order: Mapping[str, Any], default: str) -> list[Any]:
+    """Return what to order by; BadRequest for a field that is not in ``order``."""
+    names = [name for name in str(parameters.get("ordering") or "").split(",") if name]
+    return [_ordering(name, order) for name in names or [default]]
+
+
 def select(query: Any, parameters: Mapping[str, Any], order: Mapping[str, Any], default: str, most: int) -> Any:
     """Return ``query`` ordered and cut as ``parameters`` say, to ``most`` rows at most."""
-    names = str(parameters.get("ordering") or default).split(",")
-    columns = [_ordering(name, order) for name in names if name]
     limit, offset = page(parameters, most)
-    return query.order_by(*columns).limit(limit).offset(offset)
+    return query.order_by(*ordering(parameters, order, default)).limit(limit).offset(offset)
 
 
 def page(parameters: Mapping[str, Any], most: int) -> tuple[int, int]:
@@ -109,7 +114,7 @@ def _condition(name: str, value: Any, fields: Mapping[str, Field]) -> Any:
         return field.match(value) if field.match else _starts(field.column, value)
     if field.kind == "word" and field.match:
         return field.match(value.split(",") if lookup == "in" else [value])
-    return field.wrap(_COMPARE[lookup](field.column, value, _READ[field.kind]), lookup)
+    return field.wrap(_COMPARE[lookup](field.column, value, _READ[field.kind]), lookup, value)
 
 
 def _ordering(name: str, order: Mapping[str, Any]) -> Any:

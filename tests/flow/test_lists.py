@@ -9,7 +9,7 @@ import pytest
 from pacifica.common import orm
 from pacifica.common.catalog import User
 from pacifica.common.errors import BadRequest
-from pacifica.flow import lists
+from pacifica.flow import lists, narrowing
 from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
 from pacifica.flow.words import words_of
 
@@ -63,6 +63,12 @@ CASES = {
     "process__slug": ("sort", lambda row: row.process == 2),
     "process__name__istartswith": ("co", lambda row: row.process == 3),
     "name__contains": ("liver", lambda row: "liver" in row.name),
+    "name__contains=LIVER": ("LIVER", lambda row: False),
+    "name__contains=a_b": ("a_b", lambda row: "a_b" in row.name),
+    "name__contains=%": ("% a", lambda row: False),
+    "name__contains=42 r": ("42 r", lambda row: "42 r" in row.name),
+    "name__icontains=short": ("RU", lambda row: "ru" in row.name.lower()),
+    'name__contains="': ('a"b', lambda row: False),
     "name__icontains": ("LIVER", lambda row: "liver" in row.name),
     "name__startswith": ("mouse", lambda row: row.name.startswith("mouse")),
     "name__istartswith": ("mouse", lambda row: row.name.startswith("Mouse")),
@@ -90,10 +96,11 @@ def day(seconds):
 
 @pytest.mark.parametrize("few", [5_000, 0], ids=["by index", "along the order"])
 def test_each_filter_gives_just_the_objects_that_fit(objects, monkeypatch, few):
-    monkeypatch.setattr(lists, "FEW", few)
-    for name, (value, fits) in CASES.items():
-        assert ids(objects(**{name: value})) == held(fits), name
-        assert ids(objects(owner=None, **{name: value})) >= held(fits), name
+    monkeypatch.setattr(narrowing, "FEW", few)
+    for case, (value, fits) in CASES.items():
+        name = case.partition("=")[0]
+        assert ids(objects(**{name: value})) == held(fits), case
+        assert ids(objects(owner=None, **{name: value})) >= held(fits), case
     assert ids(objects(owner=None, owners_name="roe bob")) == held(lambda row: row.owner == "bob", None)
     both = objects(type="data:reads:", tags="t", process__slug="sort", status="PR")
     assert ids(both) == held(
@@ -110,6 +117,8 @@ def test_tags_and_words_follow_every_change_of_a_row(objects):
     Data.delete().where(Data.id.in_(range(5, 101, 5))).execute()
     assert ids(objects(tags="new")) == held(lambda row: "new" in json.loads(row.tags))
     assert ids(objects(tags="t")) == held(lambda row: "t" in json.loads(row.tags))
+    assert ids(objects(name__contains="hang")) == held(lambda row: row.name == "changed")
+    assert ids(objects(name__contains="Mou")) == held(lambda row: "Mou" in row.name)
     assert ids(objects(text="changed")) == held(lambda row: row.name == "changed")
     assert ids(objects(text="mouse")) == held(lambda row: "Mouse" in row.name)
 
@@ -143,8 +152,30 @@ def test_lists_are_ordered_and_cut(objects):
         row.id for row in sorted(everything, key=lambda row: (row.name.encode(), -row.id))
     ][2:9] or not orm.is_postgres()
     assert len(objects(most=5)) == len(objects(most=5, limit="50")) == 5
-    names = [Process.get_by_id(row.process).name for row in objects(ordering="process__name")]
-    assert names == sorted(names)
+
+
+@pytest.mark.parametrize("few", [5_000, 0], ids=["by index", "along the order"])
+def test_lists_are_ordered_by_what_processes_and_people_are_called(objects, monkeypatch, few):
+    monkeypatch.setattr(narrowing, "FEW", few)
+    User.update(last_name="Ah").where(User.id == "bob").execute()
+    Data.create(state="OK", process=1, type="data:a:", owner="eve", name="raw", tags="[]")
+    names = {row.id: row.name for row in Process.select()}
+    people = {"ann": ("Anna", "Roe"), "bob": ("Robert", "Ah"), "eve": ("", "")}
+    for asked, key in {
+        "process__name,-id": lambda row: (names[row.process], -row.id),
+        "process__type,process__name,id": lambda row: (names[row.process], row.id),
+        "-contributor__last_name,id": lambda row: (-ord((people[row.owner][1] or "\0")[0]), row.id),
+        "contributor__first_name,-id": lambda row: (people[row.owner][0], -row.id),
+        "contributor__last_name,process__name,id": lambda row: (people[row.owner][1], names[row.process], row.id),
+        "process__name": lambda row: (names[row.process], -row.created),
+    }.items():
+        for filters in ({}, {"name__contains": "raw"}, {"status": "OK", "tags": "t"}):
+            fitting = objects(owner=None, ordering=asked, **filters)
+            if "," in asked or not filters:
+                assert fitting == sorted(fitting, key=key), (asked, filters)
+            page = objects(owner=None, ordering=asked, limit="3", offset="2", **filters)
+            if "," in asked:
+                assert page == fitting[2:5], (asked, filters)
 
 
 @pytest.mark.parametrize(
