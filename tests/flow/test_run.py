@@ -1,7 +1,9 @@
 """Flow as a whole: the real suite, real programs, real files."""
 
 import hashlib
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -80,6 +82,22 @@ def test_an_archived_file_is_an_input(flow):
     data = flow.ended(flow.create("sum", given))
     assert data["process_error"] == []
     assert data["output"] == {"sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_an_output_is_fetched_in_a_cart_by_curl_and_read_by_the_next_process(flow, tmp_path):
+    made = flow.ended(flow.create("number", {"value": 41}))
+    (kept,) = flow.get(made["id"], "/files")
+    entry = {"id": kept["file_id"], "path": "out/number.txt", "hashtype": "sha256", "hashsum": kept["sha256"]}
+    url = flow.suite.cart(flow.suite.fill_cart([entry]))
+    subprocess.run(["curl", "-sSf", "-O", "-J", f"{url}?filename=mine.tar"], cwd=tmp_path, check=True, timeout=60)
+    with tarfile.open(tmp_path / "mine.tar") as tar:
+        (name,) = [member.name for member in tar if member.isfile()]
+        assert name.endswith("out/number.txt")
+        content = tar.extractfile(name).read()
+    assert content == b"41\n"
+    again = {"file": {"file": "number.txt", "file_temp": f"archive:{kept['file_id']}"}}
+    assert flow.ended(flow.create("sum", again))["output"] == {"sha256": hashlib.sha256(content).hexdigest()}
+    assert flow.ended(flow.create("increment", {"source": made["id"]}))["output"]["value"] == 42
 
 
 @pytest.mark.parametrize(
