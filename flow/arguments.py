@@ -27,7 +27,8 @@ def inputs(fields: list[Field], words: Sequence[str], base: Values, data: Find, 
 
     A value ``@PATH`` is what the file holds, ``@@...`` a text that begins with ``@``.  Texts are taken as they are,
     other values as JSON; a key of a list given again adds an item.  ``data(slug)`` gives the id of an object, ``file``
-    the value that ``archive:<id>`` stands for.  BadRequest names the word that is wrong.
+    the value that ``archive:<id>`` stands for, or ``@PATH`` where a file is wanted.  BadRequest names the word that is
+    wrong.
     """
     values = json.loads(json.dumps(base))
     for word in words:
@@ -39,7 +40,9 @@ def inputs(fields: list[Field], words: Sequence[str], base: Values, data: Find, 
         except KeyError:
             field = None  # whether the process knows it is the check's to say
         type_ = "basic:json:" if field is None or "group" in field else str(field["type"])
-        _put(values, key, _read(type_, _content(text), key, data, file), is_list=type_.startswith("list:"))
+        wants_file = type_.removeprefix("list:").startswith("basic:file:") and not text.startswith("@@")
+        said = text if wants_file else _content(text)
+        _put(values, key, _read(type_, said, key, data, file), is_list=type_.startswith("list:"))
     return values
 
 
@@ -70,7 +73,7 @@ def _read(type_: str, text: str, key: str, data: Find, file: Find) -> Any:
         return text
     if type_.startswith("data:") and not text.isdecimal():
         return data(text)
-    if type_.startswith("basic:file:") and text.startswith("archive:"):
+    if type_.startswith("basic:file:") and text.startswith(("archive:", "@")):
         return file(text)
     if type_ == "basic:dir:" and text.startswith("transaction:"):
         return {"dir": text}

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from ..common import outbox
@@ -16,9 +17,11 @@ from . import arguments, creation, dispatch, given, lists, logs, shown
 from .orm import Data, Process, newest
 from .query import project
 from .restart import restart
+from .sending import send
 from .service import SERVICE
 from .world import archived_id
 
+OF_FILES = {"project": "flow", "instrument": "flow"}
 FAILED, LATE = 3, 4  # exit codes: the object ended in ER; it had not ended in time
 POLL_SECONDS = 0.1
 
@@ -27,13 +30,17 @@ def extend(commands: Subparsers) -> None:
     """Add run, ls, show, tail, restart, cancel."""
     run = commands.add_parser("run", help="run a process on inputs")
     run.add_argument("process", metavar="SLUG", help="its newest version")
-    run.add_argument("words", nargs="*", metavar="KEY=VALUE", help="inputs; @PATH for what a file holds")
+    run.add_argument("words", nargs="*", metavar="KEY=VALUE", help="inputs; @PATH for what a file holds, or a file")
     run.add_argument("--input", default="{}", metavar="JSON|@PATH", help="inputs as one object, below KEY=VALUE")
     run.add_argument("--name", help="name of the object")
     run.add_argument("--slug", help="slug of the object")
     run.add_argument("--tag", action="append", default=[], dest="tags")
     run.add_argument("--no-reuse", action="store_true", help="run it although an equal result is there")
     run.add_argument("--user", help="whose it is (default: default_user, or with a proxy who you are)")
+    run.add_argument("--ingest", metavar="URL", default="http://127.0.0.1:8066", help="where files go (%(default)s)")
+    for name in ("submitter", "project", "instrument"):
+        run.add_argument(f"--{name}", help=f"{name} of files that are sent (default: {OF_FILES.get(name, 'the user')})")
+    run.add_argument("--token-file", type=Path, help="whose content is sent to ingest as Bearer")
     run.add_argument("--wait", action="store_true", help="until it ends; exit code 3 when it failed")
     run.add_argument("--tail", action="store_true", help="wait, and print what the program prints")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="of waiting; then exit code 4")
@@ -70,7 +77,16 @@ def _run(asked: argparse.Namespace) -> int:
     owner = creation.Owner(asked.user or (auth.default_user if auth.mode == "none" else getpass.getuser()))
     process = newest(asked.process)
     base = arguments.document(asked.input)
-    values = arguments.inputs(process.definition.input, asked.words, base, lambda slug: int(_find(slug).id), _file)
+
+    def file(text: str) -> dict[str, str]:
+        if not text.startswith("@"):
+            return _file(text)
+        about = {name: getattr(asked, name) or OF_FILES.get(name, owner.name) for name in ("submitter", *OF_FILES)}
+        token = asked.token_file.read_text("utf-8").strip() if asked.token_file else ""
+        path = Path(text.removeprefix("@"))
+        return {"file": path.name, "file_temp": f"archive:{send(path, asked.ingest, about, token)}"}
+
+    values = arguments.inputs(process.definition.input, asked.words, base, lambda slug: int(_find(slug).id), file)
     options = {"name": asked.name, "slug": asked.slug, "tags": asked.tags, "reuse": not asked.no_reuse}
     data = creation.create(process, values, owner, **given.options(options))
     if not (asked.wait or asked.tail):

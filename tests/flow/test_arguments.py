@@ -40,6 +40,7 @@ def read(*words, base=None):
         (["names=a", "names=b"], {"names": ["a", "b"]}),
         (["file=archive:3"], {"file": {"file": "x", "file_temp": "archive:3"}}),
         (['file={"file": "y"}'], {"file": {"file": "y"}}),
+        (["file=@./x"], {"file": {"file": "x", "file_temp": "@./x"}}),
         (["folder=transaction:4"], {"folder": {"dir": "transaction:4"}}),
         (["url=https://a"], {"url": {"url": "https://a"}}),
         (["group.inner=1.5", "group.text=t"], {"group": {"inner": 1.5, "text": "t"}}),

@@ -1,5 +1,6 @@
 """``pacifica-flow-cmd`` beside a running suite, and its worker beside RabbitMQ."""
 
+import hashlib
 import json
 import os
 import signal
@@ -41,6 +42,25 @@ def test_an_archived_file_is_named_by_its_id(flow, command):
     ended = json.loads(command("run", "sum", f"file=archive:{file['_id']}", "--wait", "--json").stdout)
     assert ended["input"]["file"] == {"file": "a.dat", "file_temp": f"archive:{file['_id']}"}
     assert len(ended["output"]["sha256"]) == 64
+
+
+def test_a_local_file_is_archived_on_the_way(flow, command, tmp_path):
+    for name, content in (("raw data.dat", b"some bytes" * 200_000), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+        words = ["run", "sum", f"file=@{tmp_path / name}", "--ingest", flow.suite.urls["ingest"], "--project", "1234a"]
+        ended = json.loads(command(*words, "--wait", "--json").stdout)
+        assert ended["output"] == {"sha256": hashlib.sha256(content).hexdigest()}
+        assert ended["input"]["file"]["file"] == name
+        held = int(ended["input"]["file"]["file_temp"].removeprefix("archive:"))
+        assert flow.suite.content(held) == content
+    assert flow.suite.query('SELECT project, instrument FROM "transaction" ORDER BY id')[-1] == ("1234a", "flow")
+    words = words[:3]
+    assert "does not answer" in command(*words, "--ingest", "http://127.0.0.1:9", code=1).stderr
+    assert "answers 404" in command(*words, "--ingest", flow.suite.urls["flow"], code=1).stderr
+    assert "cannot be read" in command("run", "sum", "file=@/nowhere", code=1).stderr
+    (tmp_path / "line\nbreak").write_bytes(b"")
+    refused = command("run", "sum", f"file=@{tmp_path}/line\nbreak", "--ingest", flow.suite.urls["ingest"], code=1)
+    assert "was not archived" in refused.stderr
 
 
 def test_the_exit_code_says_how_it_ended(flow, command):
