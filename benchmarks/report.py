@@ -20,7 +20,8 @@ _INTRODUCTION = """\
 
 Written by `make bench ARGS=--write`.  A figure is the median of {repeats}, and so is the limit that it is held against:
 what this machine takes, in the same run, for hashing the bundle (`sha1sum`), writing it (`write + fsync`) or serving
-the same bytes (nginx, `sendfile`).  Ratios travel, absolute times do not.  Clients, servers and databases
+the same bytes (nginx, `sendfile`).  For the PUT of a dataset it is `unzip`, `md5sum` of all files and `sync -f`, since
+PUT answers when everything is durable.  Ratios travel, absolute times do not.  Clients, servers and databases
 share the cores.
 
 *to archived*: from the first byte of the POST to durable, verified, in the ledger and in the catalogue.  *embedded* is
