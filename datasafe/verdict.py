@@ -5,7 +5,8 @@ A file is accused only after a second read, past the page cache, says the same.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .blocks import BLOCK, digest
@@ -13,6 +14,8 @@ from .folders import Folders
 from .frames import CHANGED, MISSING, SHORT, Finding, Frame
 from .inventory import Inventory
 from .loi import Loi
+
+AHEAD = 16  # files that the disk is asked for before their turn: small ones would each wait for it otherwise
 
 Throttle = Callable[[int], None]  # told of each read, in bytes; waits to keep a rate, raises to end the check
 
@@ -41,10 +44,11 @@ def judge(frame: Frame, throttle: Throttle | None = None) -> Verdict:
     if frame.trusted is not None:
         users = _users(frame.trusted)
         with Folders(frame.folder) as folders:
-            for path, sha512 in sorted((path, key) for key, paths in frame.trusted.manifest.items() for path in paths):
-                first = _read(folders, path, throttle)
+            wanted = sorted((path, key) for key, paths in frame.trusted.manifest.items() for path in paths)
+            for path, sha512, descriptor in _opened(folders, wanted):
+                first = _read(descriptor, throttle)
                 again = _wrong(frame, path, sha512, first)
-                last = _read(folders, path, throttle) if again else first
+                last = _read(_open(folders, path), throttle) if again else first
                 finding = _wrong(frame, path, sha512, last)
                 if finding:
                     findings.append(finding._replace(files=tuple(users.get(sha512, ()))))
@@ -58,15 +62,43 @@ def judge(frame: Frame, throttle: Throttle | None = None) -> Verdict:
 _Read = tuple[int, str, bytes]  # size, SHA-512, block digests
 
 
-def _read(folders: Folders, path: str, throttle: Throttle | None) -> _Read | None:
-    """Digest a content file as it is on the disk, not in the page cache; None when it cannot be opened or read."""
-    sha512, size, blocks = hashlib.sha512(), 0, bytearray()
+def _opened(folders: Folders, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, int | None]]:
+    """Yield path, SHA-512 and descriptor of each file of ``wanted``, which the caller closes, a few opened ahead."""
+    waiting: deque[tuple[str, str, int | None]] = deque()
+    try:
+        for path, sha512 in wanted:
+            waiting.append((path, sha512, _open(folders, path)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for *_, descriptor in waiting:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _open(folders: Folders, path: str) -> int | None:
+    """Open a content file and fetch its beginning, from the disk and not the page cache; None where it cannot."""
     try:
         descriptor = folders.open(path)
     except OSError:
         return None
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(descriptor, 0, BLOCK, os.POSIX_FADV_WILLNEED)
+    except OSError:  # no file at all, but a pipe or the like
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _read(descriptor: int | None, throttle: Throttle | None) -> _Read | None:
+    """Digest an open content file and close it; None when there is none, or it cannot be read."""
+    if descriptor is None:
+        return None
+    sha512, size, blocks = hashlib.sha512(), 0, bytearray()
+    try:
         while data := _pread(descriptor, size):
             sha512.update(data)
             blocks += digest(data)

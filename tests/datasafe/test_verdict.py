@@ -1,5 +1,6 @@
 """The full check: every rotten, short, missing or strange file is found and named."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -122,8 +123,24 @@ def test_the_throttle_hears_of_every_byte_and_may_end_the_check(store: DatasetSt
     def stop(_: int) -> None:
         raise TimeoutError
 
+    held = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(TimeoutError):
         store.verify(loi, stop)
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) == held
+
+
+def test_more_files_than_are_opened_ahead_are_all_read(
+    store: DatasetStore, loi: Loi, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict, "AHEAD", 2)
+    (folder / "v1/content/x.info").chmod(0o600)
+    (folder / "v1/content/x.info").write_bytes(b"META")
+    (folder / "v2/content/a.dat").unlink()
+    os.mkfifo(folder / "v2/content/a.dat")
+    result = store.verify(loi)
+    assert sorted({finding.path for finding in result.findings}) == ["v1/content/x.info", "v2/content/a.dat"]
+    assert result.files == 7
 
 
 def test_a_block_that_the_disk_refuses_is_a_finding(
