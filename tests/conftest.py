@@ -16,7 +16,7 @@ from pacifica.common.config import Database
 from pacifica.common.tables import COMMON
 from pacifica.tests.system.faulty import FaultProxy
 from pacifica.tests.system.scaled import Scaled
-from pacifica.tests.system.suite import Suite
+from pacifica.tests.system.suite import TAKING_IN, Suite
 
 pytest_plugins = ["pacifica.tests.system.results"]
 
@@ -116,12 +116,16 @@ def connected(url: str) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session", params=["embedded", "scaled"])
-def new_suite(request: pytest.FixtureRequest) -> Callable[..., Suite]:
+def new_suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Suite]:
     """What makes a suite, not started yet, of a folder and settings: in one process, and as a facility runs it."""
     if request.param == "embedded":
         return Suite
     postgres, rabbitmq = request.getfixturevalue("postgres"), request.getfixturevalue("rabbitmq")
-    return lambda *given: Scaled(given[0], postgres.create_database(), rabbitmq.create_vhost(), *given[1:])
+    template = postgres.create_database()
+    Scaled(tmp_path_factory.mktemp("template") / "data", template, rabbitmq.create_vhost()).sync()
+    return lambda data, *given: Scaled(
+        data, postgres.create_database(template), rabbitmq.create_vhost(), *given, synced=True
+    )
 
 
 @pytest.fixture(scope="session")
@@ -136,8 +140,9 @@ def deployment(new_suite: Callable[..., Suite], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def own_suite(new_suite: Callable[..., Suite], tmp_path: Path) -> Iterator[Suite]:
-    """A suite of the test's own, not started yet, to set up, break and restart."""
+    """A suite of the test's own, not started yet, to set up, break and restart; scaled without carts and flow."""
     suite = new_suite(tmp_path / "data")
+    suite.services = TAKING_IN
     try:
         yield suite
     finally:

@@ -17,7 +17,7 @@ from pacifica.tests.ingest.samples import BAD_METADATA, BAD_TARS, BLOCK, END, FI
 from pacifica.tests.ingest.samples import bundle as raw_bundle
 from pacifica.tests.system.bundles import TRANSACTION, bundle, entry
 from pacifica.tests.system.scaled import Scaled
-from pacifica.tests.system.suite import Suite, until
+from pacifica.tests.system.suite import TAKING_IN, Suite, until
 
 HIDDEN = re.compile(r"Traceback|File \"|\.py\b|/spool|/packs|site-packages|0x[0-9a-f]{6}|sqlite|peewee|msgspec")
 PLACE = re.compile(r"^(\S.*|entry \d+|offset \d+): ", re.DOTALL)
@@ -285,6 +285,7 @@ def narrow(new_suite: Callable[..., Suite], tmp_path_factory: pytest.TempPathFac
             "PACIFICA_INGEST_HASHTYPE": "sha256",
         },
     )
+    suite.services = TAKING_IN
     try:
         yield suite.start()
     finally:
@@ -352,6 +353,7 @@ def test_a_body_that_comes_to_a_halt_is_given_up(narrow: Suite, framing: str) ->
 
 def test_without_room_an_upload_is_refused_before_it_is_sent(new_suite: Callable[..., Suite], tmp_path: Path) -> None:
     suite = new_suite(tmp_path / "data", {"PACIFICA_ARCHIVE_MIN_FREE_BYTES": str(1 << 60)})
+    suite.services = TAKING_IN
     try:
         suite.start()
         answer = requests.post(f"{suite.urls['ingest']}/upload", data=GOOD, timeout=30)

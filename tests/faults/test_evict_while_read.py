@@ -14,7 +14,6 @@ import pytest
 import requests
 
 from pacifica.tests.system import disks
-from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import Suite
 from pacifica.tests.system.tape import RemoteArchive
 
@@ -36,8 +35,7 @@ def small(own_suite: Suite, tmp_path: Path) -> Iterator[Suite]:
             "PACIFICA_ARCHIVE_MIN_FREE_BYTES": "0",
             "PACIFICA_WORKER_MAX_ATTEMPTS": "1",
         }
-        if isinstance(own_suite, Scaled):
-            own_suite.services = ("cartd",)
+        own_suite.services = ("cartd",)
         yield own_suite.start()
         own_suite.kill()
 

@@ -4,12 +4,13 @@ import requests
 
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.crowd import slow_readers
-from pacifica.tests.system.suite import Suite, wanted
+from pacifica.tests.system.suite import SERVICES, Suite, wanted
 
 SIZE = 48 << 20
 
 
 def test_fifty_slow_readers_leave_no_other_without_an_answer(own_suite: Suite) -> None:
+    own_suite.services = SERVICES
     own_suite.start()
     job = own_suite.upload(bundle({"f": bytes(SIZE)}))
     assert own_suite.finished(job["job_id"], 60)["state"] == "OK"

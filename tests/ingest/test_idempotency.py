@@ -18,7 +18,7 @@ import requests
 
 from pacifica.common.idempotency import parse
 from pacifica.tests.system.bundles import bundle
-from pacifica.tests.system.suite import Suite, until
+from pacifica.tests.system.suite import TAKING_IN, Suite, until
 
 POSTED = bundle({"a.txt": b"alpha", "b.dat": os.urandom(1 << 20)})
 OTHER = bundle({"a.txt": b"gamma", "b.dat": bytes(1 << 20)})
@@ -34,6 +34,7 @@ sys.exit(main())
 @pytest.fixture(scope="module")
 def suite(new_suite: Callable[..., Suite], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     suite = new_suite(tmp_path_factory.mktemp("keys") / "data", {"PACIFICA_AUTH_MODE": "proxy"})
+    suite.services = TAKING_IN
     try:
         yield suite.start()
     finally:

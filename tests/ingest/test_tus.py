@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from pacifica.tests.system.bundles import bundle
-from pacifica.tests.system.suite import Suite, until
+from pacifica.tests.system.suite import TAKING_IN, Suite, until
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = {"Content-Type": "application/offset+octet-stream"}
@@ -33,6 +33,7 @@ def suite(new_suite: Callable[..., Suite], tmp_path_factory: pytest.TempPathFact
             "PACIFICA_AUTH_ADMINISTRATORS": "root",
         },
     )
+    suite.services = TAKING_IN
     try:
         yield suite.start()
     finally:

@@ -13,11 +13,10 @@ import psycopg
 import requests
 
 from pacifica.tests.system.nodes import descendants
-from pacifica.tests.system.suite import Suite, until
+from pacifica.tests.system.suite import SERVICES, Suite, until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-SERVICES = ("ingest", "cartd", "datasafe", "flow")
 PROVIDED = {
     "archive": "/archive",
     "datasets": "/api",
@@ -32,12 +31,12 @@ START_SECONDS = 90.0
 class Scaled(Suite):
     """A data folder, a database and a vhost, and the processes that serve them; used like a ``Suite``.
 
-    ``plain`` starts uWSGI as Pacifica documents it, without our ini files.
+    ``plain`` starts uWSGI as Pacifica documents it, without our ini files; the database may be ``synced`` already.
     """
 
     def __init__(
         self, data: Path, database: str, broker: str, environment: dict[str, str] | None = None, *,
-        services: Iterable[str] = SERVICES, plain: bool = False,
+        services: Iterable[str] = SERVICES, plain: bool = False, synced: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(data, environment)
         self.environment |= {
@@ -45,7 +44,7 @@ class Scaled(Suite):
             "PACIFICA_CELERY_BROKER_URL": broker,
             "PACIFICA_ARCHIVE_PATH": str(data / "archive"),
         } | (environment or {})
-        self.database, self.services, self.plain = database, services, plain
+        self.database, self.services, self.plain, self.synced = database, services, plain, synced
         self.web: dict[str, subprocess.Popen[bytes]] = {}
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: dict[str, str] = {}
@@ -53,10 +52,8 @@ class Scaled(Suite):
     def start(self, code: str | None = None) -> "Scaled":
         """Bring the database up to date, start every process and wait until all of them are at work."""
         self.data.mkdir(parents=True, exist_ok=True)
-        if not self.ports:
-            for name in self.services:
-                command = [BIN / f"pacifica-{name}-cmd", "dbsync"]
-                subprocess.run(command, env=self._environment(), cwd=self.data, check=True)
+        if not self.synced:
+            self.sync()
         for name in self.services:
             self.start_web(name, wait=False)
         for name in self.services:
@@ -66,6 +63,13 @@ class Scaled(Suite):
         for name in self.services:
             self._await_worker(name)
         return self
+
+    def sync(self) -> None:
+        """Bring the database up to date as an administrator does."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        for name in self.services:
+            subprocess.run([BIN / f"pacifica-{name}-cmd", "dbsync"], env=self._environment(), cwd=self.data, check=True)
+        self.synced = True
 
     def start_web(self, name: str, *, wait: bool = True) -> None:
         """Start uWSGI for a service, on the port that it had before or on a free one."""

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import requests
 
 T = TypeVar("T")
+SERVICES = ("ingest", "cartd", "datasafe", "flow")
+TAKING_IN = ("ingest", "datasafe")  # enough for uploads, and quicker to start than all
 UP = (
     "import faulthandler, signal, sys; faulthandler.register(signal.SIGUSR1); "
     "from pacifica.common.cli import main; sys.exit(main())"
@@ -33,6 +35,8 @@ def until(ask: Callable[[], T], seconds: float = 30.0, what: str = "it") -> T:
 
 class Suite:
     """One data folder and the process that serves it; ``environment`` adds to or replaces settings."""
+
+    services: Iterable[str] = SERVICES  # what is started where each has processes of its own
 
     def __init__(self, data: Path, environment: dict[str, str] | None = None) -> None:
         self.data = data
