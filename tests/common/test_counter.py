@@ -25,7 +25,7 @@ def take():
     for count in (1, 3, 2, 1, 5, 1, 1, 2):
         first = counter.allocate("file", count)
         taken.extend(range(first, first + count))
-threads = [threading.Thread(target=take) for _ in range(3)]
+threads = [threading.Thread(target=take) for _ in range(6)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 print(*taken)
@@ -41,7 +41,7 @@ def test_ids_are_distinct_under_many_processes_and_threads(database_url):
             [sys.executable, "-c", TAKERS, database_url], env={**os.environ, "PYTHONPATH": str(NAMESPACE)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
-        for _ in range(8)
+        for _ in range(4)
     ]  # fmt: skip
     for process in processes:
         assert process.stdout.readline() == "ready\n"
@@ -49,7 +49,7 @@ def test_ids_are_distinct_under_many_processes_and_threads(database_url):
         process.stdin.write("go\n")
         process.stdin.flush()
     taken = [int(word) for process in processes for word in process.communicate(timeout=60)[0].split()]
-    assert len(taken) == 8 * 3 * 16
+    assert len(taken) == 4 * 6 * 16
     assert sorted(taken) == list(range(1, len(taken) + 1))
 
 

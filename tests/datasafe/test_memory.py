@@ -15,8 +15,8 @@ from pacifica.tests.system.suite import Suite
 
 MOST = 64  # MiB above the idle process (design §13)
 KINDS = {
-    "one large file, stored": (1, 192 << 20, zipfile.ZIP_STORED),
-    "one large file, deflated": (1, 192 << 20, zipfile.ZIP_DEFLATED),
+    "one large file, stored": (1, 96 << 20, zipfile.ZIP_STORED),
+    "one large file, deflated": (1, 96 << 20, zipfile.ZIP_DEFLATED),
     "many small files": (10_000, 8192, zipfile.ZIP_DEFLATED),  # a member costs 2 to 3 KiB: docs/datasafe.md
 }
 
