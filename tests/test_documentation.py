@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from pacifica.tests.system.called import Calls, Route, document_of, every_route
 from pacifica.tests.system.datasets import zipped
 from pacifica.tests.system.suite import Suite
 
@@ -31,25 +32,38 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         found.kill()
 
 
-@pytest.mark.parametrize("name", ["ingest.md", "datasafe.md", "catalogue.md", "flow.md"])
-def test_every_example_of_a_document_does_what_it_says(suite: Suite, name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> set[Route]:
+    """Every route of the suite."""
+    return every_route(tmp_path_factory.mktemp("routes"))
+
+
+@pytest.mark.parametrize("name", ["ingest.md", "ingest-neighbours.md", "datasafe.md", "catalogue.md", "flow.md"])
+def test_every_example_of_a_document_does_what_it_says_and_each_route_has_one(
+    suite: Suite, routes: set[Route], name: str, tmp_path: Path
+) -> None:
     examples = EXAMPLE.findall((DOCS / name).read_text(encoding="utf-8"))
     assert examples
     script = "\n".join(f"echo '# example {number}'\n{text}" for number, text in enumerate(examples, 1))
     for number, text in enumerate(PYTHON.findall((DOCS / name).read_text(encoding="utf-8"))):
         (tmp_path / f"example{number}.py").write_text(text)
         script += f"python example{number}.py $datasafe\npython example{number}.py\n"  # over HTTP, and in process
-    run(suite, script, tmp_path)
+    calls = Calls(tmp_path)
+    run(suite, script, tmp_path, calls)
+    mine = {route for route in routes if document_of(*route[:2]) == name}
+    assert mine
+    assert calls.routes(suite.urls, routes) >= mine, mine - calls.routes(suite.urls, routes)
 
 
 def blocks(name: str, kind: re.Pattern[str]) -> list[str]:
     return kind.findall((DOCS / name).read_text(encoding="utf-8"))
 
 
-def run(suite: Suite, script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+def run(suite: Suite, script: str, folder: Path, calls: Calls | None = None) -> "subprocess.CompletedProcess[str]":
     """Run ``script`` by bash in ``folder``, with the suite's database and archive; it must end well."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{calls.folder}:{path}" if calls else path,
         "PACIFICA_DATABASE_PEEWEE_URL": f"sqlite:///{suite.data}/pacifica.db",
         "PACIFICA_ARCHIVE_PATH": str(suite.archive),
         "PACIFICA_CELERY_BROKER_URL": "memory://",
@@ -103,10 +117,12 @@ def test_what_is_archived_is_read_without_us_as_the_document_says(
 
 
 def test_the_audit_and_the_rebuild_run_as_their_document_says(
-    suite: Suite, first: dict[str, bytes], tmp_path: Path
+    suite: Suite, routes: set[Route], first: dict[str, bytes], tmp_path: Path
 ) -> None:
     audit, rebuild = blocks("audit.md", EXAMPLE)
-    told = run(suite, audit, tmp_path).stdout
+    calls = Calls(tmp_path)
+    told = run(suite, audit, tmp_path, calls).stdout
     assert told.count(" 0 damaged, 0 unreadable, 0 left") == 2 and '"findings": []' in told
+    assert calls.routes(suite.urls, routes) >= {route for route in routes if document_of(*route[:2]) == "audit.md"}
     script = f"export PACIFICA_DATABASE_PEEWEE_URL=sqlite:///{tmp_path}/new.db\n{rebuild}"
     assert " versions added" in run(suite, script, tmp_path).stdout

@@ -20,6 +20,7 @@ import pytest
 import requests
 
 from pacifica.tests.system.bundles import bundle
+from pacifica.tests.system.called import Calls, every_route
 from pacifica.tests.system.suite import Suite, wanted
 
 CHAPTER = Path(__file__).parents[1] / "docs" / "cartd.md"
@@ -80,7 +81,12 @@ def test_every_command_of_the_chapter_does_what_it_says(
     assert len(blocks) >= 10
     urls = {name: deployment.urls[name] for name in ("cartd", "datasafe")}
     job = str(files[0]["transaction_id"])
-    said = run(blocks, tmp_path, dict(os.environ), **urls, uid=str(uuid.uuid4()), job=job)
+    (tmp_path / "called").mkdir()
+    calls, routes = Calls(tmp_path / "called"), every_route(tmp_path / "called")
+    environment = os.environ | {"PATH": f"{calls.folder}:{os.environ['PATH']}"}
+    said = run(blocks, tmp_path, environment, **urls, uid=str(uuid.uuid4()), job=job)
+    mine = {route for route in routes if route[0] == "cartd"}
+    assert calls.routes(deployment.urls, routes) >= mine
     assert "X-Pacifica-Status: ready" in said
     assert "Cart Deleted Successfully" in said
     for folder in ("run", "piped/run", "with-bsdtar/run", "with-7z/run"):

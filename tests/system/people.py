@@ -21,7 +21,7 @@ from pacifica.common.rest import walk
 from pacifica.common.service import services
 embed(Path(sys.argv[1]))
 for service in services():
-    service.connect()
+    service.connect(create=True)
     service.schema.sync()
     for route in walk(service.application().root):
         print(json.dumps([service.name, *route]))
