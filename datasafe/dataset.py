@@ -7,8 +7,8 @@ what lies around then is settled by ``recover`` or by the next patch.  Numbers a
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
-from hashlib import sha256
+from contextlib import AbstractContextManager, ExitStack, suppress
+from hashlib import sha256, sha512
 from pathlib import Path
 
 from ..common.errors import Damaged, MethodNotAllowed, NotFound
@@ -76,7 +76,6 @@ class DatasetStore:
         folder = stage.folder / "object"
         folder.mkdir(mode=0o750)
         contents = self._version(stage, folder, made, deposit.files)
-        _root_files(folder, made)
         staging.write(folder / inventory.DECLARATION[0], inventory.DECLARATION[1])
         settle.announce(stage.folder, ocfl.place(loi), made.head)
         stage.flush()
@@ -108,7 +107,6 @@ class DatasetStore:
                 return found
             made = inventory.advance(old, loi, deposit.files, author, _now(at))
             self._version(stage, stage.folder, made, deposit.files)
-            _root_files(stage.folder, made)
             settle.announce(stage.folder, ocfl.place(loi), made.head)
             stage.flush()
             settle.advance(stage.folder, folder, made.head)
@@ -245,7 +243,7 @@ class DatasetStore:
         return found if all(found.holds(file) for file in files if file.stored) else None
 
     def _version(self, stage: Stage, parent: Path, made: Inventory, files: Sequence[Taken]) -> dict[str, Content]:
-        """Make the version's folder and block digests below ``parent``; the content moves in by one rename."""
+        """Make the version's folder, block digests and both inventories below ``parent``; the content moves in."""
         contents = {
             path: Content(path, file.size, file.crc32, file.blocks)
             for path, file in ((inventory.content_path(made.head, file.name), file) for file in files if file.stored)
@@ -255,15 +253,22 @@ class DatasetStore:
         extension.mkdir(mode=0o750, parents=True)
         if contents:
             stage.content.rename(folder / "content")
-        _root_files(folder, made)
+        _inventories((folder, parent), made)
         staging.write(extension / f"{made.head}.txt", blocks.write(contents.values()))
         return contents
 
 
-def _root_files(folder: Path, made: Inventory) -> None:
-    raw, sidecar = inventory.write(made)
-    staging.write(folder / inventory.FILE, raw)
-    staging.write(folder / inventory.SIDECAR, sidecar)
+def _inventories(folders: Sequence[Path], made: Inventory) -> None:
+    """Write the same inventory and sidecar into each of ``folders``."""
+    digest = sha512()
+    with ExitStack() as files:
+        written = [files.enter_context((folder / inventory.FILE).open("xb")) for folder in folders]
+        for piece in inventory.pieces(made):
+            digest.update(piece)
+            for file in written:
+                file.write(piece)
+    for folder in folders:
+        staging.write(folder / inventory.SIDECAR, inventory.sidecar(digest.hexdigest()))
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:

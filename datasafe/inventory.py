@@ -5,12 +5,14 @@ Digests are SHA-512; the fixity block carries the MD5 sums that LabInform's mani
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from ..common.batch import batches
 from ..common.errors import Damaged
 from ..common.moment import zulu
 from .extract import Taken
@@ -19,6 +21,7 @@ from .loi import Loi, dataset
 FILE = "inventory.json"
 SIDECAR = "inventory.json.sha512"
 DECLARATION = ("0=ocfl_object_1.1", b"ocfl_object_1.1\n")
+PIECE = 1000  # entries that are spelt at once
 SCHEME = "loi:"  # OCFL wants a URI for an object's id
 
 _TYPE = "https://ocfl.io/1.1/spec/#inventory"
@@ -81,8 +84,20 @@ def read(raw: bytes) -> Inventory:
 
 def write(inventory: Inventory) -> tuple[bytes, bytes]:
     """Return the bytes of inventory.json and of its sidecar."""
-    raw = msgspec.json.format(msgspec.json.encode(inventory), indent=1) + b"\n"
-    return raw, f"{hashlib.sha512(raw).hexdigest()} {FILE}\n".encode("ascii")
+    raw = b"".join(pieces(inventory))
+    return raw, sidecar(hashlib.sha512(raw).hexdigest())
+
+
+def pieces(inventory: Inventory) -> Iterator[bytes]:
+    """Yield the bytes of inventory.json as they are made: of 100,000 files they are 45 MB."""
+    versions = {head: _told(version) for head, version in inventory.versions.items()}
+    yield from _spelt(_told(inventory) | {"versions": versions}, b"\n")
+    yield b"\n"
+
+
+def sidecar(sha512: str) -> bytes:
+    """Return the sidecar of an inventory of this digest."""
+    return f"{sha512} {FILE}\n".encode("ascii")
 
 
 def matches(raw: bytes, sidecar: bytes) -> bool:
@@ -158,6 +173,30 @@ def names(inventory: Inventory, number: int) -> Mapping[str, str]:
     """Return name -> digest of a version that exists."""
     state = inventory.versions[f"v{number}"].state
     return {name: digest for digest, listed in state.items() for name in listed}
+
+
+def _told(struct: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of a struct that JSON has, in its order; nothing deeper is copied."""
+    fields = ((field, getattr(struct, field.name)) for field in msgspec.structs.fields(struct))
+    return {field.name: value for field, value in fields if field.required or value not in (field.default, {})}
+
+
+def _spelt(tree: Any, line: bytes) -> Iterator[bytes]:
+    """Yield JSON with an indent of 1, in pieces; ``line`` begins a line at the tree's depth."""
+    if not isinstance(tree, dict) or not tree:
+        yield msgspec.json.format(msgspec.json.encode(tree), indent=1).replace(b"\n", line)
+        return
+    mark = b"{"
+    if any(isinstance(value, dict) for value in tree.values()):
+        for key, value in tree.items():
+            yield mark + line + b" " + msgspec.json.encode(key) + b": "
+            yield from _spelt(value, line + b" ")
+            mark = b","
+    else:
+        for some in batches(tree.items(), PIECE):
+            yield mark + msgspec.json.format(msgspec.json.encode(dict(some)), indent=1)[1:-2].replace(b"\n", line)
+            mark = b","
+    yield line + b"}"
 
 
 def _version(state: dict[str, list[str]], author: Author, at: float) -> Version:

@@ -144,7 +144,8 @@ class Safe:
             if not _spool(fill, upload, room.written):
                 raise NoContent
             newest = None if first else self.store.open(loi)
-            attempt = attempt or once.begin(author.name, key, request, newest.number if newest else 0)
+            before = newest.number if newest is not None else 0
+            attempt = attempt or once.begin(author.name, key, request, before)
             deposit = intake.take(
                 upload,
                 stage.content,
@@ -152,6 +153,7 @@ class Safe:
                 newest.holds if newest else None,
                 lambda size: rooms.enter_context(self.volume.reserve(size)),
             )
+            del newest  # as large as the dataset
             upload.unlink()
             if attempt is not None:
                 attempt.mark(deposit.files, author.message)
@@ -161,7 +163,7 @@ class Safe:
         row = self.find(loi)  # it may have been deleted meanwhile
         named = deposit.manifest.loi
         warnings = list(deposit.warnings)
-        if newest is not None and snapshot.number <= (attempt.since if attempt else newest.number):
+        if snapshot.number <= (attempt.since if attempt else before):
             warnings.append(Fault("unchanged", f"Nothing is new: version {snapshot.number} is just this."))
         if named and named != str(loi):
             warnings.append(Fault("other_loi", "The manifest names another LOI than this one."))
