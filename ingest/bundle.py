@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import fault
-from .fault import BundleError, shown
+from .account import shown
+from .fault import BundleError
 from .header import BLOCK, ZEROS, Headers, check_global, pax_fields, pax_records, refuse
 from .index import Index, Span
 from .limits import Limits
-from .name import DATA, METADATA, Names, checked, decoded, inside, plain
+from .name import METADATA
+from .roll import END_BYTES, Roll
 
 __all__ = ["BundleError", "Limits", "Scanner"]
-
-END_BYTES = 2 * BLOCK  # of the end-of-archive marker, which every member has to leave room for
 
 _REGULAR = 0x30  # the type flag '0'
 _REFUSED = {b"1": fault.Link, b"2": fault.Link, b"K": fault.Link, b"3": fault.Device, b"4": fault.Device}
@@ -38,14 +38,12 @@ class Scanner:
         self.index = Index(hashtype)
         self._new_hash: Callable[..., Any] = getattr(hashlib, hashtype)
         self._length = length
-        self._bound = self.limits.max_bytes if length is None else length
+        self._roll = Roll(self.limits, self.index, length)
+        self._note = self._roll.file
         self._state: Callable[[memoryview, int], int] = self._headers
         self._base = 0  # offset in the bundle of the first byte of the view in hand
         self._refusal: BundleError | None = None
-        self._members = 0
         self._header = Headers().read
-        self._names = Names(self.limits.max_folders)
-        self._short_bytes = min(255, self.limits.max_part_bytes, self.limits.max_name_bytes)
         self._part = bytearray()  # of a header or extended header that is not complete yet
         self._start: int | None = None  # where the extended header lies that the next header has to follow
         self._global_end = -1  # where the last global header ends
@@ -55,7 +53,6 @@ class Scanner:
         self._hash: Any = None
         self._done: Callable[[], None] = self._file_done
         self._ended = 0  # bytes of the end-of-archive marker and of zeros after it
-        self._metadata: tuple[int, int] | None = None
         self._kept: bytearray | None = None
 
     def feed(self, view: memoryview | bytes) -> None:
@@ -79,7 +76,6 @@ class Scanner:
         except BundleError as error:
             self._refusal = error
             raise
-        self._names = Names(0)  # the hashes have served
         return self.index
 
     # ---- states: each takes bytes of the view from ``at`` on and returns where it stopped ----------------------------
@@ -93,7 +89,7 @@ class Scanner:
             at += BLOCK
             if header[156] == _REGULAR and self._start is None and header[0]:
                 raw, size, mtime = self._header(header, offset)
-                path = self._file(raw, size, mtime, offset, offset + BLOCK)
+                path = self._note(raw, size, mtime, offset, offset + BLOCK)
             elif (found := self._other(header, offset)) is not None:
                 size, path = found
             elif self._state == self._headers:
@@ -191,55 +187,11 @@ class Scanner:
         start = offset if self._start is None else self._start
         self._start, self._given = None, _NOTHING
         if flag == b"5" or (flag == b"\0" and raw.endswith(b"/")):  # the latter is how v7 writes a folder
-            self._folder(raw, size, start)
+            self._roll.folder(raw, size, start)
             return None
         if flag not in (b"0", b"\0"):
             raise _REFUSED.get(flag, fault.UnknownType)(file=shown(raw), offset=start, type=shown(flag))
-        return size, self._file(raw, size, mtime, start, offset + BLOCK)
-
-    def _file(self, raw: bytes, size: int, mtime: float, start: int, data: int) -> str:
-        """Note a file whose headers begin at ``start`` and whose bytes begin at ``data``; return its path."""
-        limits, index = self.limits, self.index
-        end = data + size + (-size % BLOCK)
-        if end + END_BYTES > self._bound:
-            kind = fault.NoEndMarker if end <= self._bound == self._length else fault.SizeBeyondBody
-            raise kind(file=shown(raw), offset=start, size=size, body=self._bound)
-        path = plain(raw, limits.max_depth) if len(raw) <= self._short_bytes else ""
-        if not path:
-            path = inside(checked(decoded(raw, start), limits, start), start)
-            raw = path.encode()
-            if path == METADATA:
-                self._see_metadata(size, start, data)
-                return path
-        self._count(start)
-        self._names.add(path)
-        if len(index.names) + len(raw) > limits.max_names_bytes:
-            raise fault.NamesTooLarge(limit=limits.max_names_bytes, offset=start)
-        index.names += raw
-        index.end.append(len(index.names))
-        index.offset.append(data)
-        index.size.append(size)
-        index.header.append(data - start)
-        index.mtime.append(mtime)
-        return path
-
-    def _folder(self, raw: bytes, size: int, start: int) -> None:
-        """Check a folder; nothing of it is kept but that no file may have its name."""
-        self._count(start)
-        if size:
-            raise fault.FolderWithBytes(file=shown(raw), offset=start, size=size)
-        path = decoded(raw, start).removesuffix("/")
-        if path == METADATA:
-            raise fault.MetadataNotRegular(file=METADATA, offset=start)
-        if path in ("", ".") and raw.startswith(b"."):  # "./" is what `tar c .` begins with
-            return
-        if checked(path, self.limits, start) != DATA:
-            self._names.enter(inside(path, start))
-
-    def _count(self, offset: int) -> None:
-        self._members += 1
-        if self._members > self.limits.max_members:
-            raise fault.TooManyMembers(limit=self.limits.max_members, offset=offset)
+        return size, self._note(raw, size, mtime, start, offset + BLOCK)
 
     def _extended(self, flag: bytes, raw: bytes, size: int, offset: int) -> None:
         """Begin to gather an extended header of the next member (pax x, GNU L) or of all that follow (pax g)."""
@@ -248,8 +200,8 @@ class Scanner:
         limit = self.limits.max_name_bytes + 1 if flag == b"L" else self.limits.max_pax_bytes
         if size > limit:
             raise fault.PaxTooLarge(offset=offset, size=size, limit=limit)
-        if offset + BLOCK + size + END_BYTES > self._bound:
-            raise fault.SizeBeyondBody(file=shown(raw), offset=offset, size=size, body=self._bound)
+        if offset + BLOCK + size + END_BYTES > self._roll.bound:
+            raise fault.SizeBeyondBody(file=shown(raw), offset=offset, size=size, body=self._roll.bound)
         if flag == b"g":
             self._global_end = offset + BLOCK + size + (-size % BLOCK)
         else:
@@ -278,7 +230,7 @@ class Scanner:
         self.index.digests += self._hash.digest()
 
     def _metadata_done(self) -> None:
-        offset, size = self._metadata or (0, 0)
+        offset, size = self._roll.metadata or (0, 0)
         self.index.metadata = Span(offset, size, self._hash.digest())
         self.index.metadata_bytes, self._kept = self._kept, None
 
@@ -295,14 +247,6 @@ class Scanner:
         raw, self._part = bytes(self._part), bytearray()
         self._given = (raw.removesuffix(b"\0"), None, None)
 
-    def _see_metadata(self, size: int, start: int, data: int) -> None:
-        if self._metadata is not None:
-            raise fault.MetadataRepeated(file=METADATA, offset=start)
-        if size > self.limits.max_metadata_bytes:
-            limit = self.limits.max_metadata_bytes
-            raise fault.MetadataTooLarge(file=METADATA, offset=start, size=size, limit=limit)
-        self._metadata = (data, size)
-
     def _complete(self) -> None:
         if self._refusal is not None:
             raise self._refusal
@@ -311,9 +255,7 @@ class Scanner:
         self.index.total = self._base
         if self._length is not None and self._base != self._length:
             raise fault.Truncated("The body is not as long as it was announced.", size=self._base, body=self._length)
-        if self._metadata is None:
-            raise fault.MetadataMissing(file=METADATA)
-        self._names.refuse_twins(self.index.path)
+        self._roll.close()
 
     def _short(self) -> NoReturn:
         """Say what is missing at the end."""

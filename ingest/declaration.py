@@ -8,9 +8,10 @@ import re
 from datetime import datetime
 
 from ..common.metadata import MIMETYPES
+from .account import shown
 from .falsehood import BadHashsum, BadMimetype, BadPath, BadTime, UnknownHashtype, VariableHashtype
-from .fault import NameFault, shown
 from .limits import Limits
+from .misnomer import NameFault
 from .name import DATA, checked
 
 _MIMETYPE = re.compile(r"([A-Za-z]+)/[A-Za-z0-9!#$&^_.+-]{1,127}(;[ -~]{0,200})?", re.ASCII)

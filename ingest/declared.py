@@ -8,9 +8,9 @@ from msgspec import UNSET
 
 from ..common.metadata import FILE_KEY_VALUE, FILES, KEY_VALUE, REQUIRED, TRANSACTION
 from . import falsehood
+from .account import shown
 from .declaration import check_mimetype, data_path, digest, moment
 from .falsehood import MetadataError
-from .fault import shown
 from .index import Index
 from .limits import Limits
 from .metadata import Entry, entries

@@ -1,14 +1,10 @@
 """What can be wrong with a bundle's tar: one class each, with its code (rules and decisions: docs/formats.md#bundle).
 
-What can be wrong with its metadata.txt stands in ``falsehood``.  All are faults of the client, so never retried.
+What can be wrong with a name stands in ``misnomer``, with its metadata.txt in ``falsehood``.  All are faults of the
+client, so never retried.
 """
 
-from typing import Any
-
 from ..common.errors import ServiceError
-
-SHOWN = 200  # characters of a hostile name that an answer repeats
-TOLD = 10  # faults that the text of a job's failure names one by one
 
 
 class BundleError(ServiceError):
@@ -16,39 +12,6 @@ class BundleError(ServiceError):
 
     status = 422
     code = "bad_bundle"
-
-
-def shown(name: str | bytes) -> str:
-    """Return ``name`` as one printable line of bounded length, whatever it holds."""
-    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
-    if len(text) <= SHOWN and text.isprintable():
-        return text
-    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[: SHOWN + 1])
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-
-
-def faults_of(error: ServiceError) -> list[dict[str, Any]]:
-    """Return what is wrong, one object each: {code, message, and file, entry or offset where they are known}."""
-    listed: list[dict[str, Any]] | None = error.detail.get("faults")
-    return listed or [{**error.detail, "code": error.code, "message": error.message}]
-
-
-def account(error: ServiceError) -> str:
-    """Return what the sender of a bundle reads of ``error``: a line for each fault, with its place and its code."""
-    found = faults_of(error)
-    lines = [f"{_place(fault)}{fault['message']} [{fault['code']}]" for fault in found[:TOLD]]
-    if len(found) > TOLD:
-        lines.append(f"... and {len(found) - TOLD} more")
-    return "\n".join(lines)
-
-
-def _place(fault: dict[str, Any]) -> str:
-    if fault.get("file"):
-        return f"{fault['file']}: "
-    for name in ("entry", "offset"):
-        if name in fault:
-            return f"{name} {fault[name]}: "
-    return ""
 
 
 # ---- the tar as a whole --------------------------------------------------------------------------------------------
@@ -223,93 +186,6 @@ class GlobalPax(BundleError):
     """A global pax header says something about every member."""
 
     code = "global_pax"
-
-
-# ---- one name ------------------------------------------------------------------------------------------------------
-
-
-class NameFault(BundleError):
-    """The name is refused."""
-
-    code = "bad_name"
-
-
-class NulInName(NameFault):
-    """The name has a NUL byte in it."""
-
-    code = "nul_in_name"
-
-
-class ControlCharacter(NameFault):
-    """The name has a control character or a line break in it."""
-
-    code = "control_character"
-
-
-class NotUtf8(NameFault):
-    """The name is not UTF-8."""
-
-    code = "not_utf8"
-
-
-class AbsolutePath(NameFault):
-    """The name is an absolute path."""
-
-    code = "absolute_path"
-
-
-class ParentPart(NameFault):
-    """The name has a part '..'."""
-
-    code = "parent_part"
-
-
-class DotPart(NameFault):
-    """The name has a part '.' other than one leading './'."""
-
-    code = "dot_part"
-
-
-class EmptyPart(NameFault):
-    """The name, or a part of it, is empty."""
-
-    code = "empty_part"
-
-
-class NameTooLong(NameFault):
-    """The name is too long."""
-
-    code = "name_too_long"
-
-
-class PartTooLong(NameFault):
-    """A part of the name is too long for a file system."""
-
-    code = "part_too_long"
-
-
-class TooDeep(NameFault):
-    """The name has too many parts."""
-
-    code = "too_deep"
-
-
-class OutsideData(NameFault):
-    """The member is neither below data/ nor metadata.txt."""
-
-    code = "outside_data"
-
-
-class DuplicateName(NameFault):
-    """Two members have this name."""
-
-    code = "duplicate_name"
-
-
-class FileIsFolder(NameFault):
-    """One member is a file where another needs a folder."""
-
-    code = "file_is_folder"
 
 
 # ---- metadata.txt as a member --------------------------------------------------------------------------------------

@@ -26,12 +26,12 @@ from ..common.metadata import FILES
 from ..common.source import Identity, Source, SourceChanged, open_source, remove
 from ..common.spool import receive
 from ..common.volume import Volume, fsync_directory, storing
+from .account import shown
 from .bundle import Limits, Scanner
 from .config import Settings
 from .declaration import data_path
 from .declared import MAX_FAULTS
 from .falsehood import MetadataError, MissingKey
-from .fault import shown
 from .metadata import entries
 from .orm import Job, Task
 from .spooled import Spooled

@@ -4,6 +4,7 @@ import re
 from typing import NoReturn
 from zlib import adler32
 
+from .account import shown
 from .fault import (
     BadChecksum,
     BadNumber,
@@ -12,12 +13,11 @@ from .fault import (
     GlobalPax,
     NegativeSize,
     NotATar,
-    NulInName,
     PaxKey,
     Sparse,
     UnknownFormat,
-    shown,
 )
+from .misnomer import NulInName
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)

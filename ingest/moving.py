@@ -13,10 +13,10 @@ from ..common.spool import receive
 from ..common.state import RING_SECONDS
 from ..common.streams import Body
 from ..common.volume import Volume, new_name
+from .account import shown
 from .config import Ingest
 from .declared import MAX_FAULTS
 from .falsehood import BadMetadataJson, MetadataError
-from .fault import shown
 from .gathering import mapped
 from .idempotency import Claim
 from .ids import given, job_id

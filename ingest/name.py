@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from .fault import (
+from .account import shown
+from .fault import TooManyFolders
+from .limits import Limits
+from .misnomer import (
     AbsolutePath,
     ControlCharacter,
     DotPart,
@@ -20,10 +23,7 @@ from .fault import (
     ParentPart,
     PartTooLong,
     TooDeep,
-    TooManyFolders,
-    shown,
 )
-from .limits import Limits
 
 DATA = "data"
 METADATA = "metadata.txt"

@@ -15,9 +15,9 @@ from ..common import orm, schema
 from ..common.errors import Cancelled, ServiceError
 from ..common.state import Work
 from ..common.tables import COMMON
+from .account import account, faults_of
 from .config import settings
 from .events import announce_failed
-from .fault import account, faults_of
 from .ids import given, job_id
 from .notice import Notice
 from .shipment import Shipped

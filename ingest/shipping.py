@@ -14,9 +14,9 @@ from ..common.batch import batches
 from ..common.errors import ArchiveUnavailable, IllegalMove, ServiceError
 from ..common.interface import Incoming
 from ..common.remote import RemoteArchive
+from .account import shown
 from .config import Settings
 from .declared import Bundle
-from .fault import shown
 from .orm import Job
 from .recall import watch
 from .shipment import SENDING, SOUND, TAKING_BACK, TO_DELETE, WATCHED, Shipped, archive_of
