@@ -52,9 +52,8 @@ def _register(arguments: argparse.Namespace) -> int:
         lines = [json.dumps(verdict.as_json())] if arguments.json else [f"{place}: {text}" for text in said]
         sys.stdout.writelines(f"{line}\n" for line in lines)
     if arguments.retire:
-        deleted, deactivated = retire(slugs["process"], slugs["trigger"])
-        sys.stdout.writelines(f"Deleted {label}\n" for label in deleted)
-        sys.stdout.writelines(f"Deactivated {label}\n" for label in deactivated)
+        for one in retire(slugs["process"], slugs["trigger"]):
+            sys.stdout.write(f"{json.dumps(one._asdict()) if arguments.json else one}\n")
     return 1 if refused else 0
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..common import orm
 from . import firing
@@ -38,32 +39,45 @@ def register(folders: Iterable[Path], who: str, *, force: bool = False) -> Itera
             yield _register_trigger(one, held, who)
 
 
-def retire(processes: set[str], triggers: set[str]) -> tuple[list[str], list[str]]:
-    """Take back what is not among the slugs given: (deleted, deactivated) by slug and version.
+class Retired(NamedTuple):
+    """What was taken back: ``action`` is delete or deactivate, ``kind`` process (in a ``version``) or trigger."""
+
+    action: str
+    kind: str
+    slug: str
+    version: str | None
+
+    def __str__(self) -> str:
+        """Say it to people."""
+        what = self.slug if self.kind == "trigger" else f"{self.slug} {self.version}"
+        return f"{self.action.capitalize()}d {'trigger ' if self.kind == 'trigger' else ''}{what}"
+
+
+def retire(processes: set[str], triggers: set[str]) -> list[Retired]:
+    """Take back what is not among the slugs given, and return it.
 
     Processes that have data are deactivated; versions that are not the newest and have no data are deleted as well.
     """
-    deleted, deactivated = [], []
+    taken: list[Retired] = []
     newest: set[str] = set()
     for process in Process.select().order_by(Process.slug, Process.order.desc()):
-        label = f"{process.slug} {process.version}"
         is_newest = process.slug not in newest
         newest.add(process.slug)
         if process.slug in processes and is_newest:
             continue
         if not Data.select().where(Data.process == process.id).exists():
             Process.delete().where(Process.id == process.id).execute()
-            deleted.append(label)
+            taken.append(Retired("delete", "process", process.slug, process.version))
         elif process.slug not in processes and process.is_active:
             Process.update(is_active=False).where(Process.id == process.id).execute()
-            deactivated.append(label)
+            taken.append(Retired("deactivate", "process", process.slug, process.version))
     with orm.transaction():
         for row in TriggerRow.select().order_by(TriggerRow.slug):
             if row.slug not in triggers:
                 TriggerRow.delete().where(TriggerRow.id == row.id).execute()
-                deleted.append(f"trigger {row.slug}")
+                taken.append(Retired("delete", "trigger", row.slug, None))
         firing.subscribe()
-    return deleted, deactivated
+    return taken
 
 
 def _store(definition: Definition, who: str, *, insert: bool) -> None:

@@ -1,9 +1,15 @@
 """Walking process folders: a verdict on each definition; the published ones all register."""
 
+import argparse
+import json
 from pathlib import Path
 
+import pytest
+
+from pacifica.flow.administration import extend
 from pacifica.flow.definition import Version, define
 from pacifica.flow.document import parse
+from pacifica.flow.orm import SCHEMA, Data, Process
 from pacifica.flow.register import circles, contract_faults, find, judge
 
 PROCESS = "- slug: {slug}\n  name: A\n  version: {version}\n  type: data:{type}\n  run: {{program: echo}}\n"
@@ -40,6 +46,57 @@ def test_lower_and_same_versions_are_skipped_and_force_overwrites(tmp_path):
     assert verdicts(tmp_path, {"a": Version(1)}) == [("skip", "Skip processor a: same version installed")]
     assert verdicts(tmp_path, {"a": Version(1)}, force=True) == [("update", "Updated a")]
     assert verdicts(tmp_path, {"a": Version(2)}, force=True) == [("skip", "Skip processor a: newer version installed")]
+
+
+@pytest.fixture
+def register(sqlite, capsys):
+    """The command, as ``pacifica-flow-cmd register`` runs it: its exit code, and the lines that it prints."""
+    SCHEMA.sync()
+    parser = argparse.ArgumentParser()
+    extend(parser.add_subparsers())
+
+    def register(*words):
+        arguments = parser.parse_args(["register", *map(str, words)])
+        code = arguments.command(arguments)
+        return code, capsys.readouterr().out.splitlines()
+
+    return register
+
+
+def test_each_definition_is_told_with_its_place_for_people_and_as_json(tmp_path, register):
+    write(tmp_path, "a.yml", ("a", "1.0.0", "a"), ("b", "1.0", "b"))
+    code, lines = register(tmp_path)
+    assert code == 1
+    assert lines[0] == f"{tmp_path}/a.yml:1: Inserted a"
+    assert lines[1].startswith(f"{tmp_path}/a.yml:8: VALIDATION ERROR: b: version")
+    code, lines = register(tmp_path, "--json", "--force")
+    told = [json.loads(line) for line in lines]
+    assert [(one["slug"], one["kind"], one["version"], one["action"]) for one in told] == [
+        ("a", "process", "1.0.0", "update"),
+        ("b", "process", None, "refuse"),
+    ]
+    assert {"file": f"{tmp_path}/a.yml", "line": 1, "message": "Updated a", "notes": []}.items() <= told[0].items()
+
+
+def test_what_the_folders_no_longer_hold_is_taken_back(tmp_path, register):
+    names = ("kept", "used", "unused")
+    write(tmp_path / "old", "a.yml", *((name, "1.0.0", name) for name in names))
+    (tmp_path / "old" / "t.yml").write_text("- trigger: t\n  event: a.b\n  process: kept\n")
+    write(tmp_path / "new", "a.yml", ("kept", "2.0.0", "kept"))
+    assert register(tmp_path / "old")[0] == 0
+    for name in ("kept", "used"):
+        Data.create(state="OK", process=Process.get(Process.slug == name).id, type="data:a:", owner="ann")
+    code, lines = register(tmp_path / "new", "--retire")
+    assert (code, sorted(lines[1:])) == (0, ["Deactivated used 1.0.0", "Deleted trigger t", "Deleted unused 1.0.0"])
+    held = {(row.slug, row.version): row.is_active for row in Process.select()}
+    assert held == {("kept", "1.0.0"): True, ("kept", "2.0.0"): True, ("used", "1.0.0"): False}
+    Data.delete().execute()
+    told = [json.loads(line) for line in register(tmp_path / "new", "--retire", "--json")[1]]
+    assert [(one["action"], one["slug"], one["version"]) for one in told] == [
+        ("skip", "kept", "2.0.0"),
+        ("delete", "kept", "1.0.0"),
+        ("delete", "used", "1.0.0"),
+    ]
 
 
 def test_a_file_that_cannot_be_read_is_a_verdict(tmp_path):
