@@ -38,6 +38,7 @@ class Flow:
     max_processes: int = key(1024, kind=at_least(int, 1))  # of one program
     max_log_bytes: Bytes = key(16 << 20, kind=at_least(Bytes, 1))  # kept of a program's output
     max_streams: int = key(8, kind=at_least(int, 1))  # of events, of one web process at once; each holds a thread
+    heartbeat_seconds: Seconds = key(5.0, kind=at_least(Seconds, 0.1))  # of silence, then a stream sends a comment
     environment: tuple[str, ...] = key((), kind=_assignments(r"(?!RE_)[A-Za-z_]\w*=.*", "NAME=VALUE"))  # of programs
     host_url: str = key("localhost")  # what programs and the filter get_url are told
     filter_modules: tuple[str, ...] = key(())  # each has a dictionary ``filters`` for templates; later ones win

@@ -187,7 +187,7 @@ class RestData:
             return None
         cherrypy.response.headers["Content-Type"] = "text/event-stream;charset=utf-8"
         cherrypy.response.headers["X-Accel-Buffering"] = "no"  # nginx
-        return stream.Stream(log, self.places)
+        return stream.Stream(log, self.places, self.settings.flow.heartbeat_seconds)
 
     def _log(self, part: str, data: Data, parameters: dict[str, Any]) -> bytes:
         """Answer what a log of the run holds from ``offset`` on, at most 1 MiB; it grows while the run goes on."""

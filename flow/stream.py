@@ -18,7 +18,6 @@ from ..common.moment import zulu
 from .orm import Data, State
 
 STREAM_SECONDS = 60.0  # then it ends, and the client goes on with another
-HEARTBEAT_SECONDS = 5.0  # of silence, after which we see whether the client is still there
 POLL_SECONDS = 0.2
 PAGE = 1000  # entries of the log that are read at once
 _COLUMNS = 'c.id, c."row", c.at, c.source, c.target, c.attempt, c.reason'
@@ -192,12 +191,12 @@ class Places:
 class Stream:
     """The body of one answer; ``close`` gives its place back."""
 
-    def __init__(self, log: Log, places: Places) -> None:
-        """Take a place and read ``log``."""
-        self._log, self._places = log, places
+    def __init__(self, log: Log, places: Places, heartbeat_seconds: float) -> None:
+        """Take a place and read ``log``; after ``heartbeat_seconds`` of silence see whether the client is there."""
+        self._log, self._places, self._heartbeat = log, places, heartbeat_seconds
         self._until = time.monotonic() + STREAM_SECONDS
         self._pieces = self._run()
-        places.take(self, self._until + 2 * HEARTBEAT_SECONDS)
+        places.take(self, self._until + 2 * heartbeat_seconds)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -220,7 +219,7 @@ class Stream:
                 yield f": {error.code}\n\n".encode()
                 return
             told = [event for change in found if (event := change.told()) is not None]
-            if told or time.monotonic() - heard > HEARTBEAT_SECONDS:
+            if told or time.monotonic() - heard > self._heartbeat:
                 heard = time.monotonic()
                 yield b"".join(_event(event) for event in told) + f": still here\nid: {self._log.place}\n\n".encode()
             if over:

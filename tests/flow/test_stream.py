@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ MOST = 3
 @pytest.fixture(scope="module")
 def flow(new_suite: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     """A suite whose web processes carry few streams."""
-    suite: Suite = new_suite(tmp_path_factory.mktemp("stream") / "data", {"PACIFICA_FLOW_MAX_STREAMS": str(MOST)})
+    suite: Suite = new_suite(tmp_path_factory.mktemp("stream") / "data", {
+        "PACIFICA_FLOW_MAX_STREAMS": str(MOST), "PACIFICA_FLOW_HEARTBEAT_SECONDS": "0.2",
+    })  # fmt: skip
     try:
         suite.start()
         suite.register(PROCESSES)
@@ -86,6 +88,21 @@ def test_all_objects_are_told_and_a_stream_that_broke_is_resumed(flow: Flow):
     # A stream that is resumed may begin with changes of before, where another transaction had a number and no commit.
     ended = [id for id, status in seen.values() if status == "OK" and id >= first]
     assert sorted(ended) == sorted([first, *steps, second])
+
+
+def test_silence_is_told_by_comments_that_move_the_place_on(flow: Flow):
+    waiting = flow.create("wait")
+    until(lambda: flow.get(waiting)["status"] == "PR", 30, "the run")
+    with closing(listen(flow, f"{waiting}/events")) as answer:
+        lines = answer.iter_lines(chunk_size=1, decode_unicode=True)
+        beats = [line for line in islice(lines, 40) if line.startswith((":", "id: "))]
+    assert beats.count(": still here") >= 3
+    places = [int(line.removeprefix("id: ")) for line in beats if line.startswith("id: ")]
+    assert places == sorted(places)
+    assert places[-1] > 0
+    with closing(listen(flow, f"{waiting}/events", places[-1])) as answer:
+        assert requests.post(f"{flow.url}/data/{waiting}/cancel", json={}, timeout=30).status_code == 200
+        assert [event["status"] for event, _ in events(answer)] == ["ER"]
 
 
 def test_streams_beyond_the_bound_are_refused_and_starve_nobody(flow: Flow):
