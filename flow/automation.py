@@ -3,19 +3,10 @@
 from typing import Any
 
 from ..common import rest
+from . import lists
 from .config import Settings
-from .orm import TriggerRow
-from .query import Field, conditions, known, project, select
+from .query import known, project
 from .trigger_command import described, find, firings
-
-FIELDS = {
-    "slug": Field(TriggerRow.slug, "word"),
-    "event": Field(TriggerRow.event, "text"),
-    "enabled": Field(TriggerRow.enabled, "boolean"),
-    "created": Field(TriggerRow.created, "time"),
-    "modified": Field(TriggerRow.modified, "time"),
-}
-ORDER = {name: FIELDS[name].column for name in ("slug", "event", "created", "modified")}
 
 
 class RestTrigger:
@@ -34,8 +25,5 @@ class RestTrigger:
             row, principal = find(name), rest.principal()
             owner = None if principal.administrator else principal.name
             return project(described(row) | {"firings": firings(row.slug, owner=owner)}, wanted)
-        query = TriggerRow.select()
-        for condition in conditions(parameters, FIELDS):
-            query = query.where(condition)
-        rows = select(query, parameters, ORDER, "slug", self.settings.flow.list_rows)
+        rows = lists.triggers(parameters, self.settings.flow.list_rows)
         return [project(described(row), wanted) for row in rows]

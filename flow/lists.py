@@ -1,16 +1,19 @@
 """The lists of data objects and of processes: what they can be filtered and ordered by."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import peewee
 
 from ..common.catalog import User
 from ..common.errors import BadRequest
 from .narrowing import Choice, Part, Search, choice, grouped, held, ordered
-from .orm import Data, Process, State
+from .orm import Data, Process, State, TriggerRow
 from .query import Field, conditions, ordering, page, select
 from .words import DataTag, found, rank, words_of
+
+R = TypeVar("R")
 
 
 def data(parameters: Mapping[str, Any], owner: str | None, most: int) -> list[Data]:
@@ -57,10 +60,27 @@ def processes(parameters: Mapping[str, Any], most: int) -> list[Process]:
         query = query.where(condition)
     if not parameters.get("text"):
         return list(select(query, parameters, PROCESS_ORDER, "id", most))
+    rows = query.order_by(Process.id.desc())
+    return fitting({row: (row.name, row.slug, row.type, row.category) for row in rows}, parameters, most)
+
+
+def triggers(parameters: Mapping[str, Any], most: int) -> list[TriggerRow]:
+    """Return the triggers that ``parameters`` ask for; as ``data``."""
+    query = TriggerRow.select()
+    for condition in conditions(parameters, TRIGGER_FIELDS):
+        query = query.where(condition)
+    if not parameters.get("text"):
+        return list(select(query, parameters, TRIGGER_ORDER, "slug", most))
+    said = {row: json.loads(row.document) for row in query.order_by(TriggerRow.slug)}
+    texts = {row: (row.slug, row.event, one["process"], one["description"]) for row, one in said.items()}
+    return fitting(texts, parameters, most)
+
+
+def fitting(texts: Mapping[R, tuple[str, ...]], parameters: Mapping[str, Any], most: int) -> list[R]:
+    """Return those rows in whose ``texts``, the weightiest first, the words of ``text`` are; the best come first."""
     words, (limit, offset) = _words(parameters), page(parameters, most)
-    texts = {row: (row.name, row.slug, row.type, row.category) for row in query.order_by(Process.id.desc())}
-    fitting = [row for row, said in texts.items() if all(rank([word], *said) for word in words)]
-    return sorted(fitting, key=lambda row: -rank(words, *texts[row]))[offset : offset + limit]
+    found = [row for row, said in texts.items() if all(rank([word], *said) for word in words)]
+    return sorted(found, key=lambda row: -rank(words, *texts[row]))[offset : offset + limit]
 
 
 def _words(parameters: Mapping[str, Any]) -> list[str]:
@@ -161,3 +181,11 @@ PROCESS_FIELDS = {
 }
 PROCESS_ORDER = {"id": Process.id, "created": Process.created, "modified": Process.modified, "name": Process.name}
 PROCESS_ORDER["version"] = Process.order
+TRIGGER_FIELDS = {
+    "slug": Field(TriggerRow.slug, "word"),
+    "event": Field(TriggerRow.event, "text"),
+    "enabled": Field(TriggerRow.enabled, "boolean"),
+    "created": Field(TriggerRow.created, "time"),
+    "modified": Field(TriggerRow.modified, "time"),
+}
+TRIGGER_ORDER = {name: TRIGGER_FIELDS[name].column for name in ("slug", "event", "created", "modified")}

@@ -85,6 +85,10 @@ def test_a_trigger_fires_for_what_fits_and_only_once(flow: Flow):
         {"slug": "count-raw", "process": "count-files"}
     ]
     assert requests.get(f"{flow.url}/trigger/nothing", timeout=30).status_code == 404
+    for asked, found in {"text=raw": ["count-raw"], "text=count fi": ["count-raw"], "text=nowhere": []}.items():
+        assert [one["slug"] for one in requests.get(f"{flow.url}/trigger?{asked}", timeout=30).json()] == found, asked
+    for asked in ("text=raw&ordering=slug", "process=x"):
+        assert requests.get(f"{flow.url}/trigger?{asked}", timeout=30).status_code == 400, asked
 
 
 def test_triggers_are_listed_switched_and_tried(flow: Flow, tmp_path: Path):
