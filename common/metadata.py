@@ -20,12 +20,10 @@ MIMETYPES = frozenset(
 )
 
 
-class Entry(msgspec.Struct):
-    """Any entry as it is usually written; keys that are not named here are skipped."""
+class FileEntry(msgspec.Struct):
+    """What is said of a file, or of anything else, by an entry; keys that are not named here are skipped."""
 
     destinationTable: str
-    value: Any = UNSET
-    key: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
     subdir: str = ""
     size: int | UnsetType = UNSET
@@ -34,4 +32,11 @@ class Entry(msgspec.Struct):
     hashsum: str | UnsetType = UNSET
     ctime: str | UnsetType = UNSET
     mtime: str | UnsetType = UNSET
+
+
+class Entry(FileEntry):
+    """Any entry as it is usually written."""
+
+    value: Any = UNSET
+    key: str | UnsetType = UNSET
     file_id: Any = UNSET  # of a FileKeyValue: its file

@@ -35,16 +35,7 @@ class _Table(msgspec.Struct):
     destinationTable: str
 
 
-class _File(msgspec.Struct):
-    destinationTable: str
-    name: str | UnsetType = UNSET
-    subdir: str = ""
-    size: int | UnsetType = UNSET
-    mimetype: str | UnsetType = UNSET
-    hashtype: str | UnsetType = UNSET
-    hashsum: str | UnsetType = UNSET
-    ctime: str | UnsetType = UNSET
-    mtime: str | UnsetType = UNSET
+class _File(metadata.FileEntry):
     source: str | UnsetType = UNSET
 
 

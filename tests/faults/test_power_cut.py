@@ -8,7 +8,6 @@ import itertools
 import os
 import random
 import signal
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.crash import QUICK, Inspected
 from pacifica.tests.system.datasets import unzipped, zipped
 from pacifica.tests.system.disks import Disk
+from pacifica.tests.system.load import Load
 from pacifica.tests.system.nodes import freeze
 from pacifica.tests.system.suite import until
 
@@ -32,25 +32,14 @@ SERIES = "42.1001/ds/exp/sa/42/cwepr"
 FORGETFUL = "import os; os.fsync = lambda descriptor: None; " + Inspected.CODE
 
 
-class Load:
+class Users(Load):
     """Clients that upload bundles and datasets, and what was acknowledged to them: content by job, and by LOI."""
 
     def __init__(self, suite: Inspected, large: bool = True) -> None:
+        super().__init__(self.upload, self.upload, self.deposit)
         self.urls, self.large = dict(suite.urls), large
         self.jobs: dict[int, dict[str, bytes]] = {}
         self.datasets: dict[str, dict[str, bytes]] = {}
-        self.ended = threading.Event()
-        self.threads = [threading.Thread(target=work) for work in (self.upload, self.upload, self.deposit)]
-
-    def __enter__(self) -> "Load":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        for thread in self.threads:
-            thread.join()
 
     def upload(self) -> None:
         for number in itertools.count():
@@ -77,7 +66,7 @@ class Load:
 class Cut:
     """A copy of the disk, and what had been acknowledged when it was made."""
 
-    def __init__(self, suite: Inspected, disk: Disk, load: Load, place: Path) -> None:
+    def __init__(self, suite: Inspected, disk: Disk, load: Users, place: Path) -> None:
         assert suite.process is not None
         freeze(suite.process.pid)
         try:
@@ -133,7 +122,7 @@ def cuts(tmp_path: Path, count: int, code: str = Inspected.CODE, large: bool = T
         suite.log = tmp_path / "log"
         try:
             suite.start(code)
-            with Load(suite, large) as load:
+            with Users(suite, large) as load:
                 for number in range(count):
                     seen = len(load.jobs) + len(load.datasets)
                     until(lambda seen=seen: len(load.jobs) + len(load.datasets) > seen + 8, 60, "some answers")  # type: ignore[misc]
@@ -153,5 +142,4 @@ def test_what_was_acknowledged_outlives_a_power_cut(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_suite_that_did_not_flush_would_be_found_out(tmp_path: Path) -> None:
-    (cut,) = cuts(tmp_path, 1, FORGETFUL, large=False)
-    assert cut.lost() != []
+    assert any(cut.lost() for cut in cuts(tmp_path, 3, FORGETFUL, large=False))  # the kernel may have been before one

@@ -1,6 +1,5 @@
 """The broker or the database goes away under load and comes back: nothing is lost, and clients are told to wait."""
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 import requests
 
 from pacifica.tests.system.bundles import bundle
+from pacifica.tests.system.load import Load
 from pacifica.tests.system.nodes import PostgresNode, RabbitNode
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import until
@@ -40,26 +40,15 @@ def scaled(nodes: tuple[PostgresNode, RabbitNode], tmp_path_factory: pytest.Temp
         suite.kill()
 
 
-class Load:
+class Uploaders(Load):
     """Uploads one after the other from several threads, and what became of them."""
 
     def __init__(self, suite: Scaled, clients: int = 3) -> None:
+        super().__init__(*[self.run] * clients)
         self.suite = suite
         self.posted = bundle({"a": b"a" * 100_000, "b/c": b"c"})
         self.jobs: list[int] = []
         self.refused: list[requests.Response] = []
-        self.ended = threading.Event()
-        self.threads = [threading.Thread(target=self.run) for _ in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        for thread in self.threads:
-            thread.join()
 
     def run(self) -> None:
         while not self.ended.is_set():
@@ -98,7 +87,7 @@ def test_uploads_are_accepted_while_the_broker_is_away_and_finish_when_it_is_bac
 def test_a_broker_that_restarts_under_load_loses_nothing(
     scaled: Scaled, nodes: tuple[PostgresNode, RabbitNode]
 ) -> None:
-    with Load(scaled) as load:
+    with Uploaders(scaled) as load:
         until(lambda: load.has_come(5), 60, "some uploads")
         nodes[1].kill()
         seen = len(load.jobs)
@@ -114,7 +103,7 @@ def test_a_broker_that_restarts_under_load_loses_nothing(
 def test_a_server_that_stands_still_under_load_costs_nothing_but_time(
     scaled: Scaled, nodes: tuple[PostgresNode, RabbitNode], node: int
 ) -> None:
-    with Load(scaled) as load:
+    with Uploaders(scaled) as load:
         until(lambda: load.has_come(5), 60, "some uploads")
         nodes[node].freeze()
         try:
@@ -150,7 +139,7 @@ def test_every_message_that_was_purged_is_rung_for_again(
 def test_a_database_that_restarts_under_load_costs_a_pause(
     scaled: Scaled, nodes: tuple[PostgresNode, RabbitNode], mode: str
 ) -> None:
-    with Load(scaled) as load:
+    with Uploaders(scaled) as load:
         until(lambda: load.has_come(5), 60, "some uploads")
         nodes[0].stop(mode)
         until(lambda: len(load.refused) >= 10, 60, "refusals")
