@@ -18,6 +18,8 @@ from .transport import REQUEST
 
 Produce = Callable[[int, int], Iterator["bytes | memoryview"]]
 
+CONDITIONS = ("IF_MATCH", "IF_NONE_MATCH", "IF_UNMODIFIED_SINCE")  # of a request that changes something
+
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,18})[ \t]*-[ \t]*(\d{0,18})", re.IGNORECASE | re.ASCII)
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -151,6 +153,17 @@ class _Exact:
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
+
+
+def require(etag: str | None, mtime: float | None) -> None:
+    """Raise PreconditionFailed unless the conditions of the current request let it change what is there.
+
+    RFC 9110 §13.2.2; ``etag`` None: nothing is there yet.
+    """
+    absent = etag is None and (_header("IF_MATCH") or "").strip() == "*"
+    if absent or (etag is not None and _header("IF_NONE_MATCH") is not None and _not_modified(etag, mtime)):
+        raise PreconditionFailed(etag=etag)
+    _preconditions(etag, mtime)
 
 
 def _preconditions(etag: str | None, mtime: float | None) -> None:

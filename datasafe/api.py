@@ -17,7 +17,7 @@ from ..common.idempotency import parse
 from ..common.moment import zulu
 from ..common.ranges import header_text, respond_range
 from ..common.streams import Body
-from . import listing, loi
+from . import incoming, listing, loi
 from .config import Settings
 from .dataset import DatasetExists, NoSuchDataset, NoSuchVersion
 from .inventory import Author
@@ -109,8 +109,8 @@ class RestApi:
         """Reserve the next LOI of a series, or (administrators, ``?exact``) this very one; answer 201 with it alone."""
         if exact is not None:
             return self._take_over(owner)
-        key = parse(cherrypy.serving.request.headers.get("Idempotency-Key"))
-        given = self.safe.create(loi.series(_path(), self.settings.datasafe.issuers), rest.principal().name, key)
+        named = loi.series(_path(), self.settings.datasafe.issuers)
+        given = self.safe.create(named, rest.principal().name, _key())
         response = cherrypy.serving.response
         response.status = 201
         response.headers["Location"] = f"/api/{given}"
@@ -135,6 +135,7 @@ class RestApi:
             raise Forbidden("Only an administrator deletes datasets.")
         if not reason.strip() or len(reason) > MAX_TEXT or not reason.isprintable():
             raise BadRequest("Say why in ?reason=..., on one line of at most 1,000 characters.", parameter="reason")
+        self._pinned(name)
         end = self.safe.delete(name, rest.principal().name, reason.strip())
         return {"loi": end.loi, "who": end.who, "at": zulu(end.at), "reason": end.reason}
 
@@ -193,10 +194,15 @@ class RestApi:
         except LengthRequired:
             raise (NoContent if first is not self.safe.store.exists(name) else _other(first)) from None
         author, reader = Author(name=rest.principal().name, message=message), rest.principal()
-        key = parse(cherrypy.serving.request.headers.get("Idempotency-Key"))
-        return self._answer(
-            self.safe.put(name, body.readinto, body.length, author, first=first, reader=reader, key=key)
-        )
+        newest, fill = self._pinned(name), incoming.filler(body, cherrypy.serving.request.headers)
+        told = self.safe.put(name, fill, body.length, author, first=first, reader=reader, key=_key(), newest=newest)
+        return self._answer(told)
+
+    def _pinned(self, name: loi.Loi) -> int | None:
+        def newest() -> Opened | None:
+            return self._snapshots.open(name) if self.safe.store.exists(name) else None
+
+        return incoming.pinned(cherrypy.serving.request.wsgi_environ, newest)
 
     def _answer(self, stored: Stored) -> bytes:
         response = cherrypy.serving.response
@@ -265,6 +271,10 @@ def _listed(row: Dataset, snapshot: Snapshot) -> Iterator[bytes]:
         for at, some in enumerate(batches(listing.files(snapshot), 1000)):
             yield ((", " if at else head) + json.dumps(some)[1:-1]).encode()
     yield b"]}"
+
+
+def _key() -> str | None:
+    return parse(cherrypy.serving.request.headers.get("Idempotency-Key"))
 
 
 def _path() -> str:

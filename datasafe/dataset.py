@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from hashlib import sha256, sha512
 from pathlib import Path
 
-from ..common.errors import Damaged, MethodNotAllowed, NotFound
+from ..common.errors import Damaged, MethodNotAllowed, NotFound, PreconditionFailed
 from . import blocks, frames, inventory, ocfl, settle, staging, verdict
 from .blocks import Content
 from .extract import Taken
@@ -91,11 +91,13 @@ class DatasetStore:
         author: Author,
         at: float | None = None,
         since: int | None = None,
+        newest: int | None = None,
     ) -> Snapshot:
         """Store one version more, durable when this returns; the old ones stay.  NoSuchDataset when there is none.
 
         Where a version from number ``since`` on (default: the newest) is just this, that one is returned and none is
-        added; except that content of it which has rotted is healed by one more.
+        added; except that content of it which has rotted is healed by one more.  PreconditionFailed, adding none, when
+        the newest version is not number ``newest``.
         """
         folder = self._place(loi)
         if (folder / f"v{self._inventory(loi).number + 1}").exists():
@@ -105,6 +107,8 @@ class DatasetStore:
             found = self._same(old, deposit.files, author, old.number if since is None else since)
             if found is not None:
                 return found
+            if newest not in (None, old.number):
+                raise PreconditionFailed(version=old.number)
             made = inventory.advance(old, loi, deposit.files, author, _now(at))
             self._version(stage, stage.folder, made, deposit.files)
             settle.announce(stage.folder, ocfl.place(loi), made.head)

@@ -121,11 +121,13 @@ class Safe:
         first: bool,
         reader: Reader | None = None,
         key: str | None = None,
+        newest: int | None = None,
     ) -> Stored:
         """Store the zip that ``fill`` delivers (into a view, 0 at the end) as the first version, or as one more.
 
         What the newest version is already adds none.  Under an Idempotency-Key, ``author``'s own, neither does what a
-        version is that came since the key did; KeyReused when something else was sent under it.
+        version is that came since the key did; KeyReused when something else was sent under it.  PreconditionFailed
+        when the newest version is not number ``newest``.
 
         Before a byte is read: BadRequest for a message that is no text, DatasetExists or DatasetEmpty when the other
         was meant.  Refused, NoSpace and whatever ``fill`` raises leave the dataset as it was.  Durable, entered and
@@ -143,22 +145,26 @@ class Safe:
             room = rooms.enter_context(self.volume.reserve(length))
             if not _spool(fill, upload, room.written):
                 raise NoContent
-            newest = None if first else self.store.open(loi)
-            before = newest.number if newest is not None else 0
+            held = None if first else self.store.open(loi)
+            before = held.number if held is not None else 0
             attempt = attempt or once.begin(author.name, key, request, before)
             deposit = intake.take(
                 upload,
                 stage.content,
                 Limits(max_bytes=self.settings.max_bytes, max_members=self.settings.max_members),
-                newest.holds if newest else None,
+                held.holds if held else None,
                 lambda size: rooms.enter_context(self.volume.reserve(size)),
             )
-            del newest  # as large as the dataset
+            del held  # as large as the dataset
             upload.unlink()
             if attempt is not None:
                 attempt.mark(deposit.files, author.message)
             pending = Pending.insert(loi=str(loi), stage=stage.folder.name).execute()
-            snapshot = (self._first if first else self._more)(loi, stage, deposit, author, attempt)
+            if first:
+                snapshot = self._first(loi, stage, deposit, author, attempt)
+            else:
+                since = attempt.since if attempt else None
+                snapshot = self.store.patch(loi, stage, deposit, author, since=since, newest=newest)
             self._follow(loi, snapshot, pending)
         row = self.find(loi)  # it may have been deleted meanwhile
         named = deposit.manifest.loi
@@ -209,9 +215,6 @@ class Safe:
             if found is None:
                 raise
             return found
-
-    def _more(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, attempt: Attempt | None) -> Snapshot:
-        return self.store.patch(loi, stage, deposit, author, since=attempt.since if attempt else None)
 
     def _follow(self, loi: Loi, snapshot: Snapshot, pending: int) -> None:
         """Enter what the store has just made visible; a database that cannot now has it later, by ``settle``."""

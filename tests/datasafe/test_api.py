@@ -250,6 +250,41 @@ def test_a_request_that_is_sent_again_under_its_key_does_once_what_it_says(api: 
     assert len(requests.get(f"{url}?versions", timeout=60).json()["versions"]) == 4
 
 
+def test_of_changes_to_what_is_no_longer_the_newest_none_is_made(url: str) -> None:
+    assert requests.put(url, zipped(ONE), headers={"If-Match": "*"}, timeout=60).status_code == 412
+    assert requests.put(url, zipped(ONE), headers={"If-None-Match": "*"}, timeout=60).status_code == 200
+    seen = {"If-Match": requests.head(url, timeout=60).headers["ETag"]}
+    with ThreadPoolExecutor(4) as pool:  # four who have read version 1 and would each make the second
+        bodies = [zipped(ONE | {"a.dat": bytes([at])}) for at in range(4)]
+        sent = list(pool.map(lambda body: requests.patch(url, body, headers=seen, timeout=60).status_code, bodies))
+    assert sorted(sent) == [200, 412, 412, 412]
+    for lost in (
+        seen,
+        {"If-Match": '"x"'},
+        {"If-None-Match": "*"},
+        {"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"},
+    ):
+        answer = requests.patch(url, zipped(TWO), headers=lost, timeout=60)
+        assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed"), lost
+    assert unzipped(requests.get(url, timeout=60).content)["a.dat"] == bytes([sent.index(200)])
+    assert len(requests.get(f"{url}?versions", timeout=60).json()["versions"]) == 2
+
+
+def test_an_upload_that_is_not_what_its_headers_declare_changes_nothing(held: str) -> None:
+    body = zipped(TWO)
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    for headers, code in (
+        ({"Content-Digest": f"sha-256=:{'A' * 43}=:"}, "checksum_mismatch"),
+        ({"Content-MD5": "A" * 22 + "=="}, "checksum_mismatch"),
+        ({"Content-Digest": f"sha-256=:{digest}"}, "bad_request"),
+        ({"Content-Range": f"bytes 0-{len(body) - 1}/{len(body)}"}, "bad_request"),
+    ):
+        assert requests.patch(held, body, headers=headers, timeout=60).json()["code"] == code, headers
+    assert len(requests.get(f"{held}?versions", timeout=60).json()["versions"]) == 1
+    good = {"Content-Digest": f"sha-256=:{digest}:"}
+    assert requests.patch(held, body, headers=good, timeout=60).headers["X-Pacifica-Version"] == "2"
+
+
 # ---- giving out ----------------------------------------------------------------------------------------------------
 
 

@@ -39,8 +39,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 
 def ask(suite: Suite, user: str, method: str, path: str, **options: Any) -> requests.Response:
-    url = f"{suite.urls['datasets']}/{path}"
-    return requests.request(method, url, headers={"X-Http-Authed-User": user}, timeout=60, **options)
+    url, headers = f"{suite.urls['datasets']}/{path}", {"X-Http-Authed-User": user} | options.pop("headers", {})
+    return requests.request(method, url, headers=headers, timeout=60, **options)
 
 
 @pytest.fixture
@@ -81,6 +81,8 @@ def test_only_an_administrator_deletes_and_only_with_a_reason(
 ) -> None:
     assert ask(shared, "ada", "DELETE", held, params={"reason": "mine"}).status_code == 403
     assert ask(shared, "root", "DELETE", held).status_code == 400
+    stale, why = {"If-Match": '"an older one"'}, {"reason": "consent withdrawn"}
+    assert ask(shared, "root", "DELETE", held, params=why, headers=stale).status_code == 412
     assert ask(shared, "ada", "GET", held).status_code == 200
     told = ask(shared, "root", "DELETE", held, params={"reason": "consent withdrawn"})
     assert (told.status_code, told.json()["who"]) == (200, "root")
