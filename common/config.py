@@ -78,6 +78,9 @@ class Reader(Generic[S]):
 
     def __call__(self) -> S:
         """Return the settings in force; BadConfiguration names file, section, key and what is expected."""
+        held = self._cached
+        if held is not None:  # without the lock, which a thread may hold for ever that a forked child does not have
+            return held
         with self._lock:
             if self._cached is None:
                 self._cached = self._read()

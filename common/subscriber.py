@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import kombu
 
+from . import fork
 from .broker import EXCHANGE
 from .errors import ServiceError
 
@@ -39,12 +40,13 @@ class Subscriber(threading.Thread):
         self._queue_name, self._url = f"pacifica.{name}.events", settings.celery.broker_url
         self._keys, self._receive = keys, receive
         self._ended = threading.Event()
+        self._gate = fork.Gate()
 
     def run(self) -> None:
         """Listen until ``stop``."""
         while not self._ended.is_set():
             try:
-                wanted = self._keys()
+                wanted = self._wanted()
                 if wanted:
                     self._listen(wanted)
                 else:
@@ -76,8 +78,12 @@ class Subscriber(threading.Thread):
                     except TimeoutError:
                         connection.heartbeat_check()
                     if time.monotonic() >= due:
-                        bound = self._rebind(queue, bound, self._keys())
+                        bound = self._rebind(queue, bound, self._wanted())
                         due = time.monotonic() + LOOK_SECONDS
+
+    def _wanted(self) -> set[str]:
+        with self._gate:
+            return self._keys()
 
     def _declare(self, channel: Any, keys: set[str]) -> Any:
         EXCHANGE(channel).declare()
@@ -97,7 +103,8 @@ class Subscriber(threading.Thread):
     def _hear(self, message: Any) -> None:
         body = message.body
         try:
-            self._receive(body.encode() if isinstance(body, str) else bytes(body))
+            with self._gate:
+                self._receive(body.encode() if isinstance(body, str) else bytes(body))
         except ServiceError as error:  # the database is away, most likely
             logger.warning("an event could not be dealt with and comes again: %s", error)
             self._ended.wait(RETRY_SECONDS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import peewee
 
-from . import orm
+from . import fork, orm
 from .errors import ServiceError
 from .lease import new_holder
 from .outbox import publish_pending
@@ -48,6 +48,7 @@ class Sweeper(threading.Thread):
         self.duties = duties  # not copied: a service may append while it starts
         self._seconds = settings.worker.sweep_seconds
         self._ended = threading.Event()
+        self._gate = fork.Gate()
         holder = new_holder()
         self._publishes = Leadership("outbox", holder)  # one for all services: it is one table
         self._sweeps = Leadership(name, holder)
@@ -56,7 +57,8 @@ class Sweeper(threading.Thread):
         """Sweep until ``stop``."""
         while not self._ended.is_set():
             begun = time.monotonic()
-            self.sweep()
+            with self._gate:
+                self.sweep()
             self._ended.wait(max(self._seconds - (time.monotonic() - begun), self._seconds / 10))
         for leadership in (self._publishes, self._sweeps):
             _attempt("leadership", leadership.resign)

@@ -14,11 +14,12 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 
+from . import fork
 from .config import Archive
 from .errors import Conflict, NoSpace, VolumeAway
+from .kept import kept
 
 SHARED = 64  # packs of one directory that a process names in a row
 BLOCK = 1 << 20  # the aligned unit of reading, writing and digesting
@@ -61,27 +62,27 @@ class Volume:
         """Name the tree; nothing is created before it is used."""
         self.root, self.min_free = Path(root).absolute(), min_free
 
-    @cached_property
+    @kept
     def packs(self) -> Path:
         """Archived bytes."""
         return make_directory(self.root / "packs")
 
-    @cached_property
+    @kept
     def spool(self) -> Path:
         """Bytes on their way in."""
         return make_directory(self.root / "spool", 0o700)
 
-    @cached_property
+    @kept
     def carts(self) -> Path:
         """Bytes staged from a remote archive."""
         return make_directory(self.root / "carts")
 
-    @cached_property
+    @kept
     def work(self) -> Path:
         """Directories of running programs."""
         return make_directory(self.root / "work", 0o700)
 
-    @cached_property
+    @kept
     def datasets(self) -> Path:
         """The OCFL storage root."""
         return make_directory(self.root / "datasets")
@@ -281,3 +282,10 @@ def _link(source: Path, target: Path) -> None:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "target exists") from error
         source.rename(target)
+
+
+@fork.in_child
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread of the parent may have held it, and the room it has promised is its own
+    _reserved.clear()

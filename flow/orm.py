@@ -7,13 +7,13 @@ JSON columns hold text: they are read as a whole or not at all.
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, ClassVar
 
 import peewee
 
 from ..common import orm, schema
 from ..common.errors import Conflict, NotFound
+from ..common.kept import kept
 from ..common.outbox import announce
 from ..common.state import Work, describe
 from ..common.tables import COMMON
@@ -67,7 +67,7 @@ class Process(Registered):
 
         indexes = ((("slug", "order"), True),)
 
-    @cached_property
+    @kept
     def definition(self) -> Definition:
         """The definition, as it was registered; read once for each row that was fetched."""
         return restore(json.loads(self.document))
