@@ -4,19 +4,25 @@ One event ``data_id`` means: look at that object, its children that wait for it,
 Every look is safe to repeat, so that a message is only a doorbell; ``sweep`` looks where none came.
 """
 
+import functools
 import json
+import logging
 from collections import deque
+from collections.abc import Callable
 
 from ..common import orm, statement
-from ..common.errors import IllegalMove
+from ..common.errors import IllegalMove, ServiceError
 from ..common.outbox import ring
 from ..common.state import RING_SECONDS
 from . import fingerprint, reuse
+from .config import settings
 from .orm import Data, Dependency, State
 
 QUEUE, QUICK, RUN = "pacifica.flow", "pacifica.flow.interactive", "pacifica.flow.run"
 PARENT_FAILED = "One or more inputs have status ERROR"
 BATCH = 200
+
+logger = logging.getLogger(__name__)
 
 
 def queue_of(interactive: bool) -> str:
@@ -115,25 +121,47 @@ def cancel(data: Data, who: str, *, graph: bool = False) -> list[int]:
 
 def sweep() -> int:
     """Look at objects that nobody rang for: those whose parents have all ended, workflows whose steps have."""
+    now = orm.now().sql
     waiting = orm.rows(
         "SELECT d.id FROM data d WHERE d.state = 'RE' AND NOT EXISTS (SELECT 1 FROM dependency l JOIN data p"
         " ON p.id = l.parent WHERE l.child = d.id AND l.kind = 'io' AND p.state NOT IN ('OK', 'ER'))"
-        " AND NOT EXISTS (SELECT 1 FROM data t WHERE t.id = d.twin AND t.state NOT IN ('OK', 'ER')) LIMIT ?",
+        " AND NOT EXISTS (SELECT 1 FROM data t WHERE t.id = d.twin AND t.state NOT IN ('OK', 'ER'))"
+        f" AND d.not_before <= {now} LIMIT ?",
         BATCH,
     )
     following = orm.rows(
         "SELECT d.id FROM data d WHERE d.state = 'FO' AND NOT EXISTS (SELECT 1 FROM dependency l JOIN data s"
-        " ON s.id = l.child WHERE l.parent = d.id AND l.kind = 'subprocess' AND s.state NOT IN ('OK', 'ER')) LIMIT ?",
+        " ON s.id = l.child WHERE l.parent = d.id AND l.kind = 'subprocess' AND s.state NOT IN ('OK', 'ER'))"
+        f" AND d.not_before <= {now} LIMIT ?",
         BATCH,
     )
-    moved = 0
-    for (id,) in waiting:
-        moved += _quietly(resolve, Data.get_by_id(id))
+    looks = [(resolve, id) for (id,) in waiting] + [(follow, id) for (id,) in following]
+    return sum(_looked(change, id) for change, id in looks)
+
+
+def _looked(change: Callable[[Data], None], id: int) -> bool:
+    """Look at one object; what goes wrong with it keeps no other from its turn, and ends it after some tries."""
+    data = Data.get_or_none(Data.id == id)
+    if data is None:
+        return False  # deleted meanwhile
+    try:
+        moved = _quietly(change, data)
         settle(id)
-    for (id,) in following:
-        moved += _quietly(follow, Data.get_by_id(id))
-        settle(id)
+    except Exception as error:
+        if isinstance(error, ServiceError) and error.retryable:  # the database is away: for all of them
+            raise
+        logger.exception("data %s could not be looked at", id)
+        return _quietly(functools.partial(_put_off, error=error), data)
     return moved
+
+
+def _put_off(data: Data, error: Exception) -> None:
+    """Look again after a while, twice as long each time; after ``max_attempts`` looks ``error`` ends the object."""
+    worker, tries = settings().worker, data.tries + 1
+    if tries >= worker.max_attempts:
+        data.failed(error)
+    else:
+        data.progress(tries=tries, not_before=orm.now() + worker.retry_seconds * 2**tries)
 
 
 def parent_states(child: int) -> list[str | None]:
@@ -175,10 +203,10 @@ def children(parent: int, kinds: tuple[str, ...] = ("io",)) -> list[int]:
     return [row.child for row in Dependency.select(Dependency.child).where(links)]
 
 
-def _quietly(change: object, data: Data) -> bool:
+def _quietly(change: Callable[[Data], None], data: Data) -> bool:
     """Make a change that another may have made first; tell whether it was ours."""
     try:
-        change(data)  # type: ignore[operator]
+        change(data)
     except IllegalMove:
         return False
     return True
