@@ -122,11 +122,13 @@ def put_file(
     owner: str = "",
     job: int | None = None,
     attempt: int = 0,
+    fence: Callable[[], None] | None = None,
 ) -> Pack:
     """Archive the file ``spooled`` (as ``receive`` left it) under ``id``, in a pack of its own, and return that.
 
     An older holder of the id loses its row to the new pack in one commit; its bytes stay where they are.  A tombstone
-    of the id is lifted.  On failure nothing is left; IllegalMove while an unfinished job holds the id.
+    of the id is lifted.  ``fence`` opens that commit: what it raises (a stale attempt) is a failure.  On failure
+    nothing is left; IllegalMove while an unfinished job holds the id.
     """
     pack = begin_pack(new_name(), "file", job, attempt, id, 1, received.size, owner)
     ctime = mtime if ctime is None else ctime
@@ -135,6 +137,8 @@ def put_file(
         Sidecar.of(pack, received.blocks, extra=dict(zip(ARCHIVED_FILE_COLUMNS, row, strict=True))).write(volume)
         keep(spooled, volume.pack_path(pack.name))
         with orm.transaction():
+            if fence is not None:
+                fence()
             reserve_beyond("file", id)
             _refuse_promised(id)
             hold(pack, row)

@@ -85,6 +85,7 @@ class ArchiveShelf:
                 subdir=f"flow/{data.id}/{subdir}".rstrip("/"),
                 name=base,
                 owner=data.owner,
+                fence=data.fence,  # the rows may be gone: another attempt takes them back as soon as it has begun
             )
         return sum(one.kept.size for one in self._files.values())
 
