@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class ArchiveShelf:
         Their rows come first, by attempt: what an attempt that died has archived is found by them and taken back.
         """
         if data.attempt > 1:
-            withdraw(data)
+            withdraw(data, data.fence)
         if not self._files:
             return 0
         first = counter.allocate("file", len(self._files))
@@ -103,11 +104,15 @@ class ArchiveShelf:
             one.path.unlink(missing_ok=True)
 
 
-def withdraw(data: Data) -> None:
-    """Take back the files that ``data`` has archived so far; those that another object shares stay in the archive."""
+def withdraw(data: Data, fence: Callable[[], None] = lambda: None) -> None:
+    """Take back the files that ``data`` has archived so far; those that another object shares stay in the archive.
+
+    ``fence`` opens each transaction: what it raises keeps a stale attempt from taking back what a newer one archived.
+    """
     rows = DataFile.select(DataFile.id, DataFile.file_id).where(DataFile.data == data.id).order_by(DataFile.id).tuples()
     for batch in batches(rows, 500):
         with orm.transaction():
+            fence()
             ids = [file_id for _, file_id in batch]
             held = DataFile.select(DataFile.data, DataFile.file_id).where(DataFile.file_id.in_(ids))
             held = held.order_by(DataFile.id)
