@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import celery
 from celery import bootsteps, signals
 
-from . import memory, orm, publisher
+from . import memory, orm, publisher, watchdog
 from .broker import MEMORY_OPTIONS, Message, call, task_queue
 from .embedded import WorkerThread, embedded_worker
 from .errors import Cancelled, IllegalMove, NotClaimed, ServiceError
@@ -143,6 +143,7 @@ def _sweeper_step(name: str, app: App, settings: Callable[[], "Shared"]) -> type
 
         def start(self, worker: Any) -> None:
             _connect(settings())
+            watchdog.watch(worker)
             self.threads = [Sweeper(name, app.duties, settings()), *(make(settings()) for make in app.listeners)]
             for thread in self.threads:
                 thread.start()
@@ -247,6 +248,7 @@ def ringer(model: type[Work], queue: str, task: str, states: Collection[str], *,
         unheard = [id for id, _ in rung if id not in sent]
         if unheard:
             _mark(table, key, unheard, 0.0)
+        watchdog.rung(queue, [(id, attempt) for id, attempt in rung if id in sent])
         return len(sent)
 
     ring_again.name = f"ring {queue}"  # type: ignore[attr-defined]
