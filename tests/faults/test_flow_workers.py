@@ -1,46 +1,20 @@
 """Flow without workers, with workers that die again and again, and with a broker that is not patient."""
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import amqp
 import pytest
 import requests
 
-from pacifica.tests.system.flows import PROCESSES, Flow
-from pacifica.tests.system.nodes import PostgresNode, RabbitNode, descendants
+from pacifica.tests.system.flows import Flow
+from pacifica.tests.system.graphs import Graph, House
+from pacifica.tests.system.nodes import PostgresNode, RabbitNode
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import until
 
 pytestmark = pytest.mark.xdist_group("restarts")
-OBJECTS = 50
-SAVING = {1, 2}  # places of objects that save a file, as the first does
-FAILING = {20, 33}  # places of objects that end in ER, and with them what is made from them
-
-
-class House:
-    """What serves flow, and what can happen to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.postgres, self.rabbit = PostgresNode(), RabbitNode()
-        self.postgres.start()
-        self.rabbit.start()
-        database, vhost = self.postgres.create_database(), self.rabbit.create_vhost()
-        self.suite = Scaled(folder / "data", database, vhost, services=("flow",))
-
-    def worker(self) -> list[int]:
-        """Return the processes of the worker, its children first."""
-        return descendants(self.suite.workers["flow"].pid)
-
-    def signal(self, pid: int, number: int) -> None:
-        """Send a signal."""
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return  # it has ended by itself: workers replace their children now and then
 
 
 @pytest.fixture(scope="module")
@@ -48,49 +22,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Flow on servers of its own, which lives through all rounds."""
     house = House(tmp_path_factory.mktemp("rounds"))
     try:
-        house.suite.start()
-        house.suite.register(PROCESSES)
-        folder = tmp_path_factory.mktemp("processes")
-        (folder / "plus.yml").write_text(PLUS)
-        house.suite.register(folder)
-        yield house
+        yield house.start(tmp_path_factory.mktemp("processes"))
     finally:
-        if house.suite.urls:
-            house.suite.kill()
-        house.postgres.remove()
-        house.rabbit.remove()
-
-
-def create(suite: Scaled, key: str, documents: list[Any]) -> list[int]:
-    """Create objects, again and again until an answer comes, once."""
-
-    def ask() -> list[int] | None:
-        try:
-            url, headers = f"{Flow(suite).url}/data/bulk", {"Idempotency-Key": key}
-            answer = requests.post(url, json=documents, headers=headers, timeout=60)
-        except requests.RequestException:
-            return None
-        assert answer.status_code in (200, 201, 503), answer.text
-        return list(answer.json()["ids"]) if answer.status_code < 300 else None
-
-    return until(ask, 90, "a creation") or []
-
-
-def document(place: int, made: list[int]) -> dict[str, Any]:
-    """Return what is asked for: each object but the first is made from the one at half its place."""
-    if not made:
-        return {"process": {"slug": "number"}, "input": {"value": 1}}
-    slug = "fail" if place in FAILING else "increment" if place in SAVING else "plus"
-    return {"process": {"slug": slug}, "input": {"source": made[(place - 1) // 2]}}
-
-
-def graph(suite: Scaled, name: str) -> list[int]:
-    """Create a tree of objects, a generation at a time."""
-    made: list[int] = []
-    while len(made) < OBJECTS:
-        places = range(len(made), min(2 * len(made) + 1, OBJECTS))
-        made += create(suite, f"{name}-{len(made)}", [document(place, made) for place in places])
-    return made
+        house.remove()
 
 
 def test_a_run_that_kills_each_worker_is_given_up_and_the_others_go_on(house: House):
@@ -103,8 +37,7 @@ def test_a_run_that_kills_each_worker_is_given_up_and_the_others_go_on(house: Ho
             return (row["status"], row["attempt"]) == ("PR", attempt)
 
         until(is_at_work, 60, f"attempt {attempt}")
-        for pid in house.worker()[:-1]:
-            house.signal(pid, signal.SIGKILL)
+        house.kill(*house.worker()[:-1])
     ended = flow.ended(poison)
     assert (ended["status"], ended["process_error"]) == ("ER", ["Given up after 5 attempts."])
     number = flow.ended(flow.create("number"))
@@ -117,10 +50,9 @@ def test_a_graph_is_cancelled_where_no_worker_is_alive(house: House):
     flow, suite = Flow(house.suite), house.suite
     running = flow.create("wait")
     until(lambda: flow.get(running)["status"] == "PR", 60, "the run")
-    for pid in house.worker():
-        house.signal(pid, signal.SIGKILL)
+    house.kill(*house.worker())
     suite.workers["flow"].wait(30)
-    ids = graph(suite, "cancelled")
+    ids = Graph(suite, "cancelled").create().ids
     other = flow.create("number")
     try:
         answer = requests.post(f"{flow.url}/data/{ids[0]}/cancel", json={"graph": True}, timeout=60)
@@ -134,6 +66,26 @@ def test_a_graph_is_cancelled_where_no_worker_is_alive(house: House):
         suite.start_worker("flow")
     assert flow.ended(other)["status"] == "OK"
     assert {flow.get(id)["attempt"] for id in ids} == {0}
+
+
+def test_a_worker_whose_pool_stands_still_ends_and_the_next_one_does_its_work(house: House, tmp_path: Path):
+    suite, main = house.suite, house.suite.workers["flow"]
+    house.kill(main.pid)
+    main.wait(30)
+    (tmp_path / "sitecustomize.py").write_text("from pacifica.common import worker; worker.RING_SECONDS = 0.5\n")
+    suite.environment["PYTHONPATH"] = str(tmp_path)  # it rings for one row every ten seconds else
+    try:
+        suite.start_worker("flow")
+        for pid in house.pool():
+            house.signal(pid, signal.SIGSTOP)
+        number = Flow(suite).create("number")
+        assert suite.workers["flow"].wait(60) == 1
+        assert "this worker hears no message of pacifica.flow" in suite.logged("worker-flow")
+    finally:
+        del suite.environment["PYTHONPATH"]
+        suite.restart()
+    ended = Flow(suite).ended(number)
+    assert (ended["status"], ended["attempt"]) == ("OK", 1)
 
 
 def cancelled(flow: Flow, id: int) -> bool:
@@ -186,30 +138,6 @@ def test_a_job_beyond_the_brokers_patience_runs_once(tmp_path: Path):
         postgres.remove()
 
 
-PLUS = """
-- slug: plus
-  name: Plus
-  version: 1.0.0
-  type: data:number:plus
-  requirements:
-    expression-engine: jinja
-  input:
-    - name: source
-      label: Source
-      type: data:number
-  output:
-    - name: value
-      label: Value
-      type: basic:integer
-    - name: text
-      label: As text
-      type: basic:file
-      required: false
-  run:
-    language: bash
-    program: |
-      re-save value {{ source.value + 1 }}
-"""
 LONG = """
 - slug: long
   name: Long

@@ -250,20 +250,44 @@ def _program(name: str) -> str:
 
 def descendants(root: int) -> list[int]:
     """Return ``root`` and every process below it, children first."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
+    below: dict[int, list[int]] = {}
+    for pid, _, parent, _ in _processes():
+        below.setdefault(parent, []).append(pid)
     found, queue = [], [root]
     while queue:
         pid = queue.pop()
         found.append(pid)
-        queue += children.get(pid, [])
+        queue += below.get(pid, [])
     return found[::-1]
+
+
+def children(root: int) -> list[int]:
+    """Return the processes that ``root`` has started itself, but not those that have only to be reaped."""
+    return [pid for pid, state, parent, _ in _processes() if parent == root and state != "Z"]
+
+
+def members(group: int) -> list[int]:
+    """Return the processes of a process group that have not ended; who has only to be reaped has."""
+    return [pid for pid, state, _, own in _processes() if own == group and (state != "Z" or _has_threads(pid))]
+
+
+def _has_threads(pid: int) -> bool:
+    """Tell whether threads of ``pid`` are still ending, and with them its sockets, although its first one has."""
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _processes() -> Iterator[tuple[int, str, int, int]]:
+    """Yield pid, state, parent and process group of each process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            yield int(entry.name), state, int(parent), int(group)
 
 
 def freeze(root: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import requests
 
-from pacifica.tests.system.nodes import descendants
+from pacifica.tests.system.nodes import descendants, members
 from pacifica.tests.system.suite import SERVICES, Suite, until
 
 ROOT = Path(__file__).parents[2]
@@ -212,6 +212,7 @@ def _kill_all(process: "subprocess.Popen[bytes]") -> None:
     except ProcessLookupError:
         return
     process.wait(30)
+    until(lambda: not members(process.pid), 30, "the end of all that was started")  # until then a port is taken
 
 
 def _signal(pid: int, number: int) -> None:
