@@ -5,7 +5,7 @@ Whatever happens, each job ends with one set of files and one transaction.
 
 import io
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -19,9 +19,10 @@ from pacifica.common.config import Worker
 from pacifica.common.errors import IllegalMove, NotClaimed
 from pacifica.common.ledger import ArchivedFile
 from pacifica.common.volume import Volume
-from pacifica.ingest import archiving, reaper, upload
+from pacifica.ingest import archiving, reaper, recall, shipping, upload
 from pacifica.ingest.config import Settings
 from pacifica.ingest.orm import SCHEMA, Job, State
+from pacifica.tests.ingest.neighbours import Site
 from pacifica.tests.system.bundles import bundle
 
 CONTENTS = {"a": b"alpha", "run/b": bytes(range(256)) * 9, "empty": b""}
@@ -34,6 +35,11 @@ STEPS = [
     (archiving.draft, "begin_pack"), (archiving.Sidecar, "write"), (archiving, "keep"),
     (archiving.draft, "add_files"), (archiving.draft, "publish"), (archiving, "record"),
     (archiving, "announce_archived"), (archiving.Spooled, "discard"),
+]  # fmt: skip
+# What a worker does besides where the neighbours are elsewhere.
+EXTERNAL_STEPS = [
+    (archiving, "file_ids"), (archiving, "admit"), (archiving, "register"), (archiving, "settle"),
+    (shipping, "_announce"), (shipping, "_send"), (shipping, "_found_sound"),
 ]  # fmt: skip
 # The steps of the request that brings a bundle.
 REQUEST_STEPS = [
@@ -78,13 +84,15 @@ class Mortal:
 
 
 class Jobs(RuleBasedStateMachine):
+    steps = STEPS
+
     def __init__(self):
         super().__init__()
         self.folder = TemporaryDirectory()
         self.volume = Volume(Path(self.folder.name) / "archive", 0)
         self.settings = Settings()
         self.messages, self.cancelled = [], set()
-        for table in ("job", "statechange", "outbox", "pack", "archivedfile", '"transaction"', "counter"):
+        for table in ("job", "statechange", "outbox", "pack", "archivedfile", '"transaction"', "counter", "shipped"):
             orm.execute(f"DELETE FROM {table}")
 
     def teardown(self):
@@ -111,7 +119,7 @@ class Jobs(RuleBasedStateMachine):
         """Let a worker hear a message, and die at its ``fatal``-th step if there is one."""
         mortal = Mortal(fatal, after)
         with ExitStack() as patched:
-            for owner, name in STEPS:
+            for owner, name in self.steps:
                 patched.enter_context(mock.patch.object(owner, name, mortal.around(getattr(owner, name))))
             patched.enter_context(mock.patch.object(lease, "release", self._released(mortal)))
             try:
@@ -194,13 +202,52 @@ class Jobs(RuleBasedStateMachine):
             assert orm.rows('SELECT count(*) FROM "transaction" WHERE id = ?', id)[0][0] == seen
 
 
-def test_whatever_happens_to_messages_and_workers_a_job_is_archived_once_or_not_at_all(sqlite):
-    SCHEMA.sync()
+class ExternalJobs(Jobs):
+    """The same where ids, policy, catalogue and archive are other services, which are asked over HTTP."""
+
+    steps = STEPS + EXTERNAL_STEPS
+    site: Site
+
+    def __init__(self):
+        super().__init__()
+        self.settings = self.site.settings
+        self.site.files.clear()
+        self.site.transactions.clear()
+
+    def teardown(self):
+        super().teardown()
+        self.recalled()
+        orm.execute("UPDATE job SET updated = 0")
+        self.recalled()
+        self.recalled()
+        held, ended = [], []
+        for job in Job.select():
+            listed = self.site.transactions.get(job.id, [])
+            assert bool(listed) >= (job.state == State.ARCHIVED)
+            held += listed
+            if listed and job.state != State.ARCHIVED:  # cancelled between its registration and its end: all stays
+                ended.append(job.id)
+        assert {job for (job,) in orm.rows("SELECT job FROM shipped")} <= set(ended)
+        assert sorted(self.site.files) == sorted(held)
+        assert len(set(held)) == len(held)
+
+    def recalled(self):
+        """Let what is at the archive in vain be deleted, all of it."""
+        recall._rest.jobs.clear()  # as after a minute
+        while recall.take_back(self.settings):
+            pass
+
+    @rule()
+    def recall(self):
+        self.recalled()
+
+
+def explored(machine, examples):
     threads = threading.active_count()  # other tests of this process may have left some
     run_state_machine_as_test(
-        Jobs,
+        machine,
         settings=settings(
-            max_examples=25,
+            max_examples=examples,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -208,3 +255,15 @@ def test_whatever_happens_to_messages_and_workers_a_job_is_archived_once_or_not_
         ),
     )
     assert threading.active_count() < threads + 10
+
+
+def test_whatever_happens_to_messages_and_workers_a_job_is_archived_once_or_not_at_all(sqlite):
+    SCHEMA.sync()
+    explored(Jobs, 25)
+
+
+def test_the_same_holds_where_every_neighbour_is_another_service(sqlite, monkeypatch):
+    SCHEMA.sync()
+    with closing(Site()) as site:
+        monkeypatch.setattr(ExternalJobs, "site", site, raising=False)
+        explored(ExternalJobs, 8)

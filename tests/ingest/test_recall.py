@@ -1,9 +1,6 @@
 """What is at a remote archive for a job that came to nothing goes, also what arrives there after its deletion."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,73 +9,23 @@ import pytest
 from pacifica.common import orm
 from pacifica.common.errors import ArchiveUnavailable, ChecksumMismatch, IllegalMove
 from pacifica.ingest import recall
-from pacifica.ingest.config import ArchiveInterface, Settings
 from pacifica.ingest.orm import SCHEMA, Job, State
 from pacifica.ingest.recall import WATCH_SECONDS, take_back
 from pacifica.ingest.registry import RegistrationRefused
 from pacifica.ingest.shipment import SENDING, SOUND, WATCHED, Shipped
 from pacifica.ingest.shipping import settle, ship
+from pacifica.tests.ingest.neighbours import Site
 
 DIGEST = "f1d2d2f924e986ac86fdf7b36c94bcdf32beec15"  # of b"foo\n"
 
 
-class Archive(ThreadingHTTPServer):
-    """Files by id, as the archive interface serves them; ``before`` runs once a PUT has come, before it is kept."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[int, bytes] = {}
-        self.before: Callable[[], None] = lambda: None
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(archiveinterface=ArchiveInterface(url=f"http://127.0.0.1:{self.server_port}"))
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Archive
-
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.before()
-        self.server.files[int(self.path[1:])] = body
-        self._answer(201, json.dumps({"total_bytes": len(body)}).encode())
-
-    def do_HEAD(self) -> None:
-        self._answer(200 if int(self.path[1:]) in self.server.files else 404, b"", self._size())
-
-    def do_GET(self) -> None:
-        self._answer(200, self.server.files[int(self.path[1:])])
-
-    def do_DELETE(self) -> None:
-        found = self.server.files.pop(int(self.path[1:]), None)
-        self._answer(404 if found is None else 200, b"{}")
-
-    def _size(self) -> dict[str, str]:
-        return {"X-Content-Length": str(len(self.server.files.get(int(self.path[1:]), b"")))}
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {"Content-Length": str(len(body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def archive(database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+def archive(database: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     SCHEMA.sync()
     monkeypatch.setattr(recall, "_rest", recall._Rest())
-    server = Archive()
-    yield server
-    server.shutdown()
-    server.server_close()
+    site = Site()
+    yield site
+    site.close()
 
 
 def sending(number: int = 5) -> Job:
@@ -108,12 +55,12 @@ def test_what_arrives_after_its_deletion_is_deleted_again(archive):
     job = sending()
     shipped(job, _70=SENDING)
     job.failed(ArchiveUnavailable())
-    assert take_back(archive.settings) == 1
+    assert take_back(archive.archive_only) == 1
     assert rows() == {70: WATCHED}
     archive.files[70] = b"foo\n"  # the PUT of a worker that was taken for dead
-    assert take_back(archive.settings) == 0
+    assert take_back(archive.archive_only) == 0
     age(job)
-    assert take_back(archive.settings) == 1
+    assert take_back(archive.archive_only) == 1
     assert (rows(), archive.files) == ({}, {})
 
 
@@ -122,7 +69,7 @@ def test_a_retry_under_way_keeps_what_it_sends_whatever_was_deleted_before(archi
     shipped(job, _70=WATCHED)
     age(job)
     archive.files[70] = b"foo\n"
-    assert take_back(archive.settings) == 0
+    assert take_back(archive.archive_only) == 0
     assert archive.files
     shipped(job, _71=SOUND)
     with orm.transaction():
@@ -140,14 +87,14 @@ def test_a_worker_that_finds_its_job_ended_has_what_it_sent_watched(archive, tmp
         """While the PUT is under way the job is cancelled, and what it sent is deleted and forgotten."""
         orm.execute("UPDATE job SET state = ?, updated = 0 WHERE id = ?", State.CANCELLED, job.id)
         for _ in range(2):
-            assert take_back(archive.settings) == 1
+            assert take_back(archive.archive_only) == 1
         assert rows() == {}
 
     archive.before = ended
     with pytest.raises(IllegalMove):
-        ship(job, SimpleNamespace(rows=lambda _: iter([row])), tmp_path / "bundle", archive.settings)
+        ship(job, SimpleNamespace(rows=lambda _: iter([row])), tmp_path / "bundle", archive.archive_only)
     assert (rows(), archive.files) == ({70: WATCHED}, {70: b"foo\n"})
-    assert take_back(archive.settings) == 1
+    assert take_back(archive.archive_only) == 1
     assert (rows(), archive.files) == ({}, {})
 
 
@@ -172,6 +119,6 @@ def test_what_is_sound_stays_where_a_retry_can_help_and_goes_at_once_where_the_f
     shipped(job, _70=SOUND, _71=SENDING)
     archive.files |= {70: b"foo\n", 71: b"fo"}
     job.failed(error)
-    take_back(archive.settings)
+    take_back(archive.archive_only)
     assert rows() == {70: SOUND if kept else WATCHED, 71: WATCHED}
     assert archive.files == ({70: b"foo\n"} if kept else {})
