@@ -152,31 +152,35 @@ class Selection:
 class Checker:
     """Holds the entries of one selection against each other.
 
-    Kept are the paths alone, with a stand-in for the slash below every character that a path has: sorted, equal ones
-    stand side by side, and what lies in a folder right behind its name.  A set of all folders has no bound worth the
-    name, and one of all paths costs as much again.
+    Kept are the paths alone, in UTF-8 and with a stand-in for the slash below every character that a path has: sorted,
+    equal ones stand side by side, and what lies in a folder right behind its name.  A set of all folders has no bound
+    worth the name, and one of all paths costs as much again.
     """
 
     def __init__(self) -> None:
         """Know no path yet."""
-        self._keys: list[str] = []
+        self._keys: list[bytes] = []
 
     def check(self, wanted: Wanted) -> None:
         """Take one entry more; ValueError says what is bad about it by itself."""
         wanted.file_id()
         path = wanted.member()
         _check_digest(wanted)
-        self._keys.append(path.replace("/", "\0"))
+        self._keys.append(path.encode().replace(b"/", b"\0"))
 
     def repeated(self) -> set[str]:
         """Return the paths that came more than once."""
         self._keys.sort()  # of a sorted list one look at each
-        return {above.replace("\0", "/") for above, below in pairwise(self._keys) if above == below}
+        return {_path(above) for above, below in pairwise(self._keys) if above == below}
 
     def clashes(self) -> list[str]:
         """Return the paths that are a file and a folder."""
         self._keys.sort()
-        return [above.replace("\0", "/") for above, below in pairwise(self._keys) if below.startswith(f"{above}\0")]
+        return [_path(above) for above, below in pairwise(self._keys) if below.startswith(b"%b\0" % above)]
+
+
+def _path(key: bytes) -> str:
+    return key.replace(b"\0", b"/").decode()
 
 
 def _divided(document: bytes, max_files: int) -> tuple[bool | None, "array[int]"]:
