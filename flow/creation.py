@@ -12,7 +12,7 @@ from ..common.ledger import owners
 from . import dispatch, fingerprint
 from .fields import Field, References, Values, check, complete, leaves
 from .hydrate import URLS, context
-from .orm import Data, Dependency, Process, State, Storage
+from .orm import Data, Dependency, Process, State, Storage, inactive
 from .resources import effective
 from .values import BadValue
 from .world import SqlWorld, archived_id, engine, transaction_id
@@ -165,7 +165,7 @@ def transactions_of(fields: list[Field], values: Values) -> set[int]:
 
 
 def process_of(wanted: Any, find: Any) -> Process:
-    """Return the process that ``{"id": n}`` or ``{"slug": s}`` names; ``find(slug)`` finds the newest."""
+    """Return the active process that ``{"id": n}`` or ``{"slug": s}`` names; ``find(slug)`` finds the newest."""
     if isinstance(wanted, dict) and isinstance(wanted.get("slug"), str):
         return find(wanted["slug"])
     if isinstance(wanted, dict) and type(wanted.get("id")) is int:
@@ -173,6 +173,8 @@ def process_of(wanted: Any, find: Any) -> Process:
         process: Process | None = Process.get_or_none(Process.id == wanted["id"]) if held else None
         if process is None:
             raise NotFound(f"There is no process {wanted['id']}.")
+        if not process.is_active:
+            raise inactive(process)
         return process
     raise BadRequest('process must be {"slug": text} or {"id": number}.')
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import peewee
 
 from ..common import orm, schema
-from ..common.errors import Conflict, NotFound
+from ..common.errors import BadRequest, NotFound
 from ..common.kept import kept
 from ..common.outbox import announce
 from ..common.state import Work, describe
@@ -305,11 +305,16 @@ _registered: dict[int, Process] = {}
 
 
 def newest(slug: str) -> Process:
-    """Return the newest active version of process ``slug``; NotFound without any, Conflict without an active one."""
+    """Return the newest active version of process ``slug``; NotFound without any, BadRequest without an active one."""
     held = list(Process.select().where(Process.slug == slug).order_by(Process.order.desc()))
     active = [process for process in held if process.is_active]
     if not held:
         raise NotFound(f"There is no process {slug!r:.120}.", process=slug)
     if not active:
-        raise Conflict(f"The process {slug} is no longer active.", process=slug)
+        raise inactive(held[0])
     return active[0]
+
+
+def inactive(process: Process) -> BadRequest:
+    """Return what is raised where a process that was retired is to be run."""
+    return BadRequest(f"The process {process.slug} is no longer active.", process=process.slug)

@@ -27,13 +27,15 @@ class DataPart(orm.Model):
             for statement in _SQLITE:
                 orm.execute(statement)
             return
-        try:
-            with orm.savepoint():
-                orm.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-        except peewee.DatabaseError as error:
-            logger.warning("parts of names stay without an index, because pg_trgm cannot be made: %s", error)
-            return
-        orm.execute("CREATE INDEX IF NOT EXISTS data_parts ON data USING gin (name gin_trgm_ops)")
+        if orm.rows("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'"):
+            try:
+                with orm.savepoint():
+                    orm.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+                orm.execute("CREATE INDEX IF NOT EXISTS data_parts ON data USING gin (name gin_trgm_ops)")
+                return
+            except peewee.ProgrammingError as error:  # it takes the right to create in the database
+                logger.info("pg_trgm: %s", error)
+        logger.warning("parts of names stay without an index: the extension pg_trgm cannot be made")
 
 
 def candidates(part: str, most: int) -> list[int] | None:

@@ -25,7 +25,8 @@ PINNED = {"resolwe": "45.2.0", "resolwe-bio": "64.1.0"}
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory):
     """Flow in a suite of its own that has the processes of ``processes/``."""
-    suite = Suite(tmp_path_factory.mktemp("flow") / "data").start()
+    hurry = {"PACIFICA_FLOW_INTERACTIVE_CPU_SECONDS": "1"}
+    suite = Suite(tmp_path_factory.mktemp("flow") / "data", hurry).start()
     suite.register(PROCESSES)
     yield Flow(suite)
     suite.stop()

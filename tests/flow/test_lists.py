@@ -4,10 +4,12 @@ import json
 import random
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from pacifica.common import orm
 from pacifica.common.catalog import User
+from pacifica.common.config import Database
 from pacifica.common.errors import BadRequest
 from pacifica.flow import lists, narrowing
 from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
@@ -214,6 +216,24 @@ def test_processes_are_found_by_text_and_filters(objects):
         lists.processes({"version": "1.x"}, 10)
     with pytest.raises(BadRequest, match=r"Allowed: .*category"):
         lists.processes({"status": "OK"}, 10)
+
+
+def test_parts_of_names_are_found_where_the_extension_cannot_be_made(postgres):
+    url = postgres.create_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE plain LOGIN")
+        connection.execute("GRANT ALL ON SCHEMA public TO plain")
+    orm.disconnect()
+    try:
+        orm.connect(Database(peewee_url=url.replace("//postgres@", "//plain@"), connect_attempts=1))
+        SCHEMA.sync()
+        SCHEMA.sync()
+        row = Data.create(state="OK", process=1, type="data:a:", owner="ann", name="some liver")
+        assert ids(lists.data({"name__contains": "liv"}, "ann", 10)) == {row.id}
+        assert orm.rows("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'") == []
+    finally:
+        orm.disconnect()
+        postgres.drop_database(url)
 
 
 def test_a_database_of_the_version_before_gets_the_indexes_with_what_it_holds(objects):

@@ -176,6 +176,41 @@ def test_the_graph_is_told_whole_and_hostile_names_stay_names(flow):
     assert requests.get(f"{flow.url}/data/{first}/graph?format=png").status_code == 400
 
 
+def test_a_change_leaves_what_can_never_change(flow):
+    data = flow.ended(flow.create("number", {"value": 7}, tags=["old"]))
+    url = f"{flow.url}/data/{data['id']}"
+    fixed = {"input": {"value": 8}, "process": {"slug": "fail"}, "contributor": "eve", "output": {}, "status": "ER"}
+    assert requests.patch(url, json=fixed).status_code == 204
+    changed = requests.patch(url, json=fixed | {"name": "mine", "slug": "my-seven", "tags": ["new", "newer"]})
+    assert (changed.status_code, changed.json()["name"], changed.json()["slug"]) == (200, "mine", "my-seven")
+    after = flow.get(data["id"])
+    same = ("input", "output", "status", "contributor", "process", "process_progress", "checksum", "size")
+    assert {key: after[key] for key in same} == {key: data[key] for key in same}
+    assert after["tags"] == ["new", "newer"]
+    assert [one["id"] for one in requests.get(f"{flow.url}/data?tags=newer&fields=id").json()] == [data["id"]]
+    other = flow.create("number")
+    assert requests.patch(f"{flow.url}/data/{other}", json={"slug": "my-seven"}).status_code == 400
+    assert requests.delete(url).status_code == 204
+    assert requests.get(url).status_code == 404
+
+
+def test_a_stored_document_is_read_and_projected(flow):
+    data = flow.ended(flow.create("cached", {"factor": 3}))
+    url = f"{flow.url}/storage/{data['output']['made']}"
+    assert requests.get(url).json()["json"] == {"factor": 3}
+    assert requests.get(f"{url}?fields=json__factor").json() == {"json": {"factor": 3}}
+    assert requests.get(f"{url}?fields=").json()["id"] == data["output"]["made"]
+    assert requests.get(f"{flow.url}/storage/999999").status_code == 404
+    assert requests.get(f"{flow.url}/storage").status_code in (400, 404)
+
+
+def test_an_interactive_run_has_little_time(flow):
+    data = flow.ended(flow.create("busy"))
+    assert data["status"] == "ER"
+    assert "CPU" in data["process_error"][0]
+    assert data["run"]["ended"] != "cancelled"
+
+
 def test_whether_a_slug_is_taken_can_be_asked(flow):
     slug = flow.get(flow.create("number"))["slug"]
     for kind, taken in (("data", slug), ("process", "number")):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from pacifica.common.errors import BadConfiguration
 from pacifica.flow.filters import filters
 from pacifica.flow.hydrate import Record, StoredPath, context
 from pacifica.flow.template import BadTemplate, Engine, Nothing
@@ -222,6 +223,18 @@ def test_inputs_and_filters(text, rendered):
     world = World()
     names = context(world, 3, FIELDS, VALUES, {"expression-engine": "jinja"}, {"cores": 2})
     assert Engine(filters(world)).program(text, names) == rendered
+
+
+def test_a_site_adds_filters_of_its_own_and_later_ones_win(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "site_one.py").write_text("filters = {'shout': str.upper, 'twice': lambda text: text * 2}")
+    (tmp_path / "site_two.py").write_text("filters = {'shout': lambda text: text + '!'}")
+    (tmp_path / "site_bad.py").write_text("filters = []")
+    engine = Engine(filters(World(), ["site_one", "site_two"]))
+    assert engine.program("{{ x | shout }} {{ x | twice }} {{ 3 | shout }}", {"x": "a"}) == "'a!' aa "
+    for module in ("site_bad", "site_none", "site_one.filters"):
+        with pytest.raises(BadConfiguration, match=module.partition(".")[0]):
+            filters(World(), [module])
 
 
 def test_documents_are_loaded_when_first_used_and_once():
