@@ -70,7 +70,7 @@ def _together(rows: list[Waiting]) -> int:
             if not orm.execute("UPDATE unentered SET after = after WHERE id = ? AND after = ?", id, after):
                 continue  # another worker's
             try:
-                with orm.transaction():
+                with orm.savepoint():  # its failure is caught, and must not take the others along
                     read, come = _transaction(subject) if kind == TRANSACTION else _pack(subject, after)
                     _advance(id, come)
                 files += read

@@ -12,6 +12,7 @@ from pacifica.common import orm
 from pacifica.common.entry import waiting
 from pacifica.common.errors import BadRequest
 from pacifica.common.tables import CommonSystem
+from pacifica.datasafe import entering
 from pacifica.datasafe.criteria import KINDS, parse
 from pacifica.datasafe.entering import enter
 from pacifica.datasafe.orm import SCHEMA, DatasafeSystem
@@ -127,6 +128,29 @@ def test_a_thing_that_cannot_be_entered_keeps_none_of_the_others_waiting(world: 
         pass
     assert [kind for (kind,) in orm.rows("SELECT kind FROM unentered")] == ["dataset"]
     assert len(search(parse({"kind": "file", "transaction": "10"}), WHO[0]).things) == 1
+
+
+@pytest.mark.parametrize("kind", ["transaction", "pack"])
+def test_a_row_that_cannot_be_entered_is_put_off_and_those_beside_it_are_entered(
+    world: World, monkeypatch: Any, kind: str
+) -> None:
+    world.deal(10, first=50_000, count=1)
+    world.deal(11, first=60_000, count=1)
+    (bad,) = orm.rows("SELECT subject FROM unentered WHERE kind = ? ORDER BY id LIMIT 1", kind)[0]
+    enters = getattr(entering, f"_{kind}")
+
+    def broken(id: int, *given: Any) -> Any:
+        if id != bad:
+            return enters(id, *given)
+        orm.execute("DELETE FROM entry")  # is taken back with all else that it did
+        raise ValueError("on purpose")
+
+    before = orm.rows("SELECT count(*) FROM entry")[0][0]
+    monkeypatch.setattr(entering, f"_{kind}", broken)
+    while enter(world.safe):
+        pass
+    assert orm.rows("SELECT kind, subject FROM unentered") == [(kind, bad)]
+    assert orm.rows("SELECT count(*) FROM entry") == [(before + 3,)]
 
 
 @pytest.mark.parametrize("older", [(1, 0), (1, 1)])

@@ -152,6 +152,10 @@ def test_a_database_that_restarts_under_load_costs_a_pause(
     open_jobs = "SELECT id, state FROM job WHERE state NOT IN ('ARCHIVED', 'FAILED', 'CANCELLED')"
     until(lambda: not scaled.query(open_jobs), 90, "the end of every job")
     until(lambda: not scaled.spooled(), 90, f"an empty spool instead of {scaled.spooled()}")
+    until(lambda: not scaled.query("SELECT 1 FROM unentered"), 90, "the catalogue's index")
+    for kind, held in (("transaction", '"transaction"'), ("pack", "pack WHERE published")):
+        entered = scaled.query("SELECT subject FROM entry WHERE kind = ? ORDER BY subject", kind)
+        assert entered == scaled.query(f"SELECT id FROM {held} ORDER BY id"), kind
 
 
 def test_without_a_database_a_body_is_refused_before_it_is_sent(
