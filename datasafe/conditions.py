@@ -37,6 +37,12 @@ def dataset_file(asked: Criteria) -> Where:
     return where
 
 
+def of_manifest(asked: Criteria) -> list[tuple[str, str]]:
+    """Return what the manifest of a dataset must say (key, value) that belongs to a project or an instrument."""
+    wanted = {"dataset.project": asked.project, "dataset.instrument": asked.instrument}
+    return [(key, value) for key, value in wanted.items() if value is not None]
+
+
 def transaction(asked: Criteria) -> Where:
     """Return what transaction t must be."""
     where = Where()

@@ -80,7 +80,7 @@ def _datasets(asked: Criteria, reader: Reader, below: int, page: _Page) -> int |
     if asked.words or asked.beginnings:
         sql, value = matching(asked.words, asked.beginnings)
         where.add(f"d.id IN (SELECT subject FROM entry WHERE kind = 'dataset' AND id IN ({sql}))", value)
-    for key, wanted in asked.pairs:
+    for key, wanted in (*asked.pairs, *conditions.of_manifest(asked)):
         said, values = conditions.saying(key, wanted)
         where.add(f"EXISTS (SELECT 1 FROM datasetkeyvalue k WHERE k.dataset = d.id AND {said})", *values)
     holds = conditions.dataset_file(asked)

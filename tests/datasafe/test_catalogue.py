@@ -119,7 +119,7 @@ def test_an_answer_is_read_page_by_page(deployment: Suite, word: str, transactio
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [("nonsense=1", "nonsense"), ("text=", "text"), ("text=a&text=b", "text"), ("since=never", "since"),
-     ("name=%00", "name"), ("kind=dataset&project=a", "project"), ("limit=many", "limit")],
+     ("name=%00", "name"), ("kind=dataset&transaction=7", "transaction"), ("limit=many", "limit")],
 )  # fmt: skip
 def test_a_question_that_makes_no_sense_is_refused_by_name(deployment: Suite, query: str, parameter: str) -> None:
     answer = requests.get(f"{deployment.urls['catalog']}?{query}", timeout=30)

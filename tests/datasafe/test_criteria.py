@@ -22,9 +22,9 @@ PARAMETERS += ["transaction", "loi", "since", "until", "limit", "cursor"]
         ({"nmae": "x"}, "nmae"),
         ({"text": ["a", "b"]}, "text"),
         ({"kind": "packs"}, "kind"),
-        ({"kind": "dataset", "project": "p"}, "project"),
+        ({"kind": "dataset", "transaction": "7"}, "transaction"),
         ({"kind": "transaction", "name": "x"}, "name"),
-        ({"loi": "42.1/ds", "project": "p"}, "project"),
+        ({"loi": "42.1/ds", "transaction": "7"}, "transaction"),
         ({"text": ""}, "text"),
         ({"text": '*** " ( :'}, "text"),
         ({"text": "a*"}, "text"),
@@ -60,7 +60,8 @@ def test_what_cannot_be_asked_is_refused_by_name(query: dict[str, Any], paramete
 
 def test_only_kinds_that_can_have_all_of_it_are_searched() -> None:
     assert parse({}).kinds == KINDS
-    assert parse({"project": "p"}).kinds == ("transaction", "file")
+    assert parse({"project": "p"}).kinds == KINDS
+    assert parse({"transaction": "7"}).kinds == ("transaction", "file")
     assert parse({"name": "x"}).kinds == ("dataset", "file")
     assert parse({"name": "x", "key": "k"}).kinds == ("dataset", "file")
     assert parse({"loi": "42"}).kinds == ("dataset",)

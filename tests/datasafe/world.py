@@ -18,7 +18,7 @@ from pacifica.datasafe.inventory import Author
 from pacifica.datasafe.loi import dataset, series
 from pacifica.datasafe.orm import SCHEMA, Dataset
 from pacifica.datasafe.safe import Safe
-from pacifica.tests.system.datasets import zipped
+from pacifica.tests.system.datasets import manifest_of, zipped
 
 NAMES = (
     "spectrum.DTA",
@@ -82,6 +82,18 @@ class Held:
     message: str
     stored: float
     files: dict[str, bytes]
+    about: dict[str, str] = field(default_factory=dict)  # what its manifest says below dataset
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        return [*MANIFEST, *((f"dataset.{key}", value) for key, value in self.about.items())]
+
+    @property
+    def manifest(self) -> bytes:
+        lines = "".join(f"  {key}: {value}\n" for key, value in self.about.items()).encode()
+        return manifest_of({**self.files, "x.info": b""}).replace(
+            b"  complete: false\n", b"  complete: false\n" + lines
+        )
 
 
 @dataclass(frozen=True)
@@ -184,7 +196,8 @@ class World:
         loi = self.safe.create(series(f"42.{1001 + number % 2}/ds/exp/sa/{number + 1}/cwepr", ()), owner)
         names = "run/spectrum.DTA", "Ferritin_01.csv", "run/a/x"
         files = {name: self.random.choice(BYTES) for name in names}
-        held = Held(0, str(loi), owner, f"{WORDS[number]} measured", 2000.0 + number, files)
+        about = ({}, {"project": "p1"}, {"project": "p2", "instrument": "54"})[number % 3]
+        held = Held(0, str(loi), owner, f"{WORDS[number]} measured", 2000.0 + number, files, about)
         self.datasets.append(held)
         self._store(held, first=True)
 
@@ -198,7 +211,7 @@ class World:
         self.safe.delete(dataset(held.loi), "root", "mistake")
 
     def _store(self, held: Held, *, first: bool) -> None:
-        body = io.BytesIO(zipped({**held.files, "x.info": b""}))
+        body = io.BytesIO(zipped({**held.files, "x.info": b""}, held.manifest))
         self.safe.put(
             dataset(held.loi), body.readinto, None, Author(name=held.owner, message=held.message), first=first
         )
@@ -259,11 +272,15 @@ def expected(world: World, asked: Any, who: Who) -> Iterator[tuple[str, Any]]:
         return "\n".join((*facts, *(part for pair in deal.said for part in pair)))
 
     for held in sorted(world.datasets, key=lambda one: -one.id) if "dataset" in asked.kinds else []:
-        head = "\n".join((held.loi, held.owner, held.message, *(part for pair in MANIFEST for part in pair)))
+        head = "\n".join((held.loi, held.owner, held.message, *(part for pair in held.said for part in pair)))
         files = [(*split(path), content) for path, content in {**held.files, "x.info": b""}.items()]
         if not everything and who.name != held.owner:
             continue
-        if not said(MANIFEST):
+        if not said(held.said):
+            continue
+        if asked.project not in (None, held.about.get("project")):
+            continue
+        if asked.instrument not in (None, held.about.get("instrument")):
             continue
         if asked.submitter not in (None, held.owner) or (asked.loi or "") not in held.loi or not timely(held.stored):
             continue
