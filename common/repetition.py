@@ -4,6 +4,7 @@ Only what the uploader may read is told of.  Content that came a moment before, 
 """
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ COUNTED = 10_000  # contents of one upload; who has found these asks for no more
 STEP = 5000  # digests, or places, of one query: who stops early has paid for no more, in time or in memory
 EACH = 50  # places of one content that are looked at, from the newest, until one may be read
 OLDER = 50_000  # such places of one upload, all contents together, besides the newest of each
+SECONDS = 5.0  # after which no further step is begun: digests lie all over an index that may be larger than memory
 
 NOTHING: dict[str, Any] = {"files": 0, "examples": []}
 
@@ -47,8 +49,10 @@ def originals(prefixes: Sequence[int], reader: Reader, besides: int | None = Non
 
     Negative ones are no digest.  ``besides`` is a dataset (id) that does not count: the one that is being stored.
     """
-    left = OLDER
+    left, until = OLDER, time.monotonic() + SECONDS
     for start in range(0, len(prefixes), STEP):
+        if start and time.monotonic() >= until:
+            return
         some = prefixes[start : start + STEP]
         newest = places({one for one in some if one >= 0}, 1)
         known = _known(newest, reader, besides)

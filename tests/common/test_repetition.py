@@ -25,6 +25,12 @@ class Who:
 BOB, ROOT = Who("bob"), Who("root", administrator=True)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let a machine be as slow as it is."""
+    monkeypatch.setattr(repetition, "SECONDS", 600.0)
+
+
 def held(transaction, first, count, owner="ann", digests=(DIGEST,)):
     """Archive files of ``owner``, the digests in turn, and enter them."""
     pack = draft.begin_pack(new_name(), "bundle", transaction, 1, first, count, 9999, owner)
@@ -77,6 +83,14 @@ def test_who_has_enough_pays_for_no_more(monkeypatch):
     found = originals([0, *range(10, STEP + 10), 1, *range(20_000, 20_000 + STEP), 2], ROOT)
     assert [next(found)[0], asked] == [0, [STEP]]
     assert [next(found)[0], asked] == [STEP + 1, [STEP] * 2]
+
+
+def test_an_index_that_answers_slowly_keeps_nobody_waiting(monkeypatch):
+    held(1, 100, 2, digests=["0" * 40, f"{1:015x}" + "0" * 25])
+    prefixes = [0, *range(10, STEP + 10), 1]
+    assert [position for position, _ in originals(prefixes, ROOT)] == [0, STEP + 1]
+    monkeypatch.setattr(repetition, "SECONDS", 0.0)
+    assert [position for position, _ in originals(prefixes, ROOT)] == [0]
 
 
 def test_the_search_behind_what_may_not_be_read_has_an_end(monkeypatch):
