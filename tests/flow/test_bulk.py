@@ -63,6 +63,13 @@ def test_each_is_what_it_would_be_alone(flow: Flow):
     assert logs[0] == logs[1]
 
 
+def test_a_bulk_may_mix_scheduling_classes_and_both_queues_are_worked_on(flow: Flow):
+    ids = post(flow, [number(1), {"process": {"slug": "quick"}}, {"process": {"slug": "quick"}}]).json()["ids"]
+    assert [flow.ended(id)["status"] for id in [*ids, flow.create("quick")]] == ["OK"] * 4
+    held = flow.suite.query("SELECT interactive FROM data WHERE id >= ? ORDER BY id", ids[0])
+    assert [bool(interactive) for (interactive,) in held] == [False, True, True, True]
+
+
 def test_one_that_is_wrong_refuses_all_and_each_is_named_by_its_index(flow: Flow):
     before = count(flow)
     slug = {"slug": "bulk-twice"}

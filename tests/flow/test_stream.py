@@ -12,7 +12,9 @@ import pytest
 import requests
 
 from pacifica.common import orm
+from pacifica.common.errors import DatabaseAway, Overloaded
 from pacifica.common.state import StateChange
+from pacifica.flow import stream
 from pacifica.flow.orm import SCHEMA, Data, State
 from pacifica.flow.stream import OfOwner
 from pacifica.tests.system.flows import PROCESSES, Flow
@@ -149,6 +151,36 @@ def test_a_change_that_commits_late_is_told_late_and_not_lost(postgresql: Any):
     (earlier,) = log.read()
     assert earlier.id == later.id - 1
     until(lambda: log.read() == [] and log.place == later.id, 10, "the end of the gap")
+
+
+class Silent:
+    """A log in which nothing happens."""
+
+    place = 7
+
+    def read(self) -> list[Any]:
+        return []
+
+    def is_over(self) -> bool:
+        return False
+
+
+class Away(Silent):
+    """A log whose database is away."""
+
+    def read(self) -> list[Any]:
+        raise DatabaseAway
+
+
+def test_a_stream_ends_by_itself_and_gives_its_place_back(monkeypatch: pytest.MonkeyPatch):
+    places = stream.Places(1)
+    with closing(stream.Stream(Away(), places, 5.0)) as told:
+        assert list(told) == [b"retry: 1000\nid: 7\n\n", b": database_away\n\n"]
+        with pytest.raises(Overloaded):
+            stream.Stream(Silent(), places, 5.0)
+    monkeypatch.setattr(stream, "STREAM_SECONDS", 0.0)
+    assert list(stream.Stream(Silent(), places, 0.0)) == [b"retry: 1000\nid: 7\n\n"]
+    assert stream.Stream(Silent(), places, 5.0)  # the one before was never closed, and its time is over
 
 
 def test_a_server_that_carries_streams_stops(tmp_path: Path):
