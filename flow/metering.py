@@ -16,9 +16,11 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 MAX_VALUE = 16 << 20  # characters of one text, or items of one list
+MAX_ITEMS = 1_000_000  # of what is made a text, one within the other
 MAX_MADE = 128 << 20  # of all texts and lists of one rendering
 STEPS, SECONDS = 1_000_000, 10.0  # of a program, or of one input
 NAME_STEPS, NAME_SECONDS = 100_000, 1.0  # of a name, which is rendered while a request waits
+_PRINTING = frozenset({"tojson", "pprint", "string", "join", "escape", "e", "forceescape", "format", "replace"})
 _WIDE = re.compile(r"%[^%a-zA-Z]*(\*|\d{4,})|\{[^{}]*(\{|:[^{}]*\d{4,})")  # a width given apart, or of four digits
 _TEXT_OF_A_STEP = 128
 _STEPS_OF_A_LOOK = 64  # at the clock
@@ -78,8 +80,24 @@ def sized(value: T) -> T:
     return value
 
 
+def printable(value: T) -> T:
+    """Return ``value`` when it may be made a text: lists that hold one another twice grow with each print."""
+    stack: list[Any] = [value]
+    left = MAX_ITEMS
+    while stack:
+        one = stack.pop()
+        inner = one if isinstance(one, list | tuple) else list(one.values()) if isinstance(one, dict) else ()
+        left -= 1 + len(inner)
+        if left < 0:
+            raise TooMuch(f"it makes a text of more than {MAX_ITEMS} items")
+        stack.extend(part for part in inner if isinstance(part, list | tuple | dict))
+    return value
+
+
 def foreseen(name: str, value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
     """Raise TooMuch where the filter or method ``name`` would make too much of ``value`` and its arguments."""
+    if name in _PRINTING:
+        printable(value)
     if any(type(one) is int and abs(one) > MAX_VALUE for one in (*args, *named.values())):
         raise TooMuch(f"{name} is given too large a number")
     estimate = _GROWTH.get(name)

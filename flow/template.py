@@ -24,7 +24,7 @@ from jinja2.visitor import NodeTransformer
 
 from ..common.errors import BadRequest
 from . import metering
-from .metering import NAME_SECONDS, NAME_STEPS, TooMuch, foreseen, metered, sized
+from .metering import NAME_SECONDS, NAME_STEPS, TooMuch, foreseen, metered, printable, sized
 
 MAX_CHARACTERS = 16 << 20  # of a rendered text
 MAX_REPEAT = 1 << 20  # characters or items that one multiplication or power may make
@@ -109,7 +109,8 @@ class Engine:
 
     def expression(self, text: str, context: Mapping[str, Any]) -> Any:
         """Evaluate one expression and return its native value, None for Nothing.  Raises BadTemplate."""
-        return self._within(lambda: self._plain.compile_expression(text, undefined_to_none=True)(**context))
+        evaluate = self._plain.compile_expression
+        return self._within(lambda: printable(evaluate(text, undefined_to_none=True)(**context)))
 
     def _within(self, work: Callable[[], Any]) -> Any:
         return _guarded(work, self._steps, self._seconds)
@@ -175,8 +176,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters = {name: _forgiving(name, function) for name, function in self.filters.items()}
         self.filters["safe"] = _safe
         self.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": dict}  # lazy mappings print as objects
-        self.quote = lambda value: sized(quote(value))
-        self.plain = lambda value: sized(str(value))
+        self.quote = lambda value: sized(quote(printable(value)))
+        self.plain = lambda value: sized(str(printable(value)))
         self.sized = sized
         self.compiled = functools.lru_cache(maxsize=256)(self.from_string)
 

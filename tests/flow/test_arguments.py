@@ -15,6 +15,7 @@ FIELDS = [
     {"name": "sources", "type": "list:data:a:"},
     {"name": "names", "type": "list:basic:string:"},
     {"name": "file", "type": "basic:file:"},
+    {"name": "files", "type": "list:basic:file:"},
     {"name": "folder", "type": "basic:dir:"},
     {"name": "url", "type": "basic:url:view:"},
     {"name": "group", "group": [{"name": "inner", "type": "basic:decimal:"}, {"name": "text", "type": "basic:text:"}]},
@@ -41,6 +42,10 @@ def read(*words, base=None):
         (["file=archive:3"], {"file": {"file": "x", "file_temp": "archive:3"}}),
         (['file={"file": "y"}'], {"file": {"file": "y"}}),
         (["file=@./x"], {"file": {"file": "x", "file_temp": "@./x"}}),
+        (
+            ["files=@a", "files=archive:2"],
+            {"files": [{"file": "x", "file_temp": "@a"}, {"file": "x", "file_temp": "archive:2"}]},
+        ),
         (["folder=transaction:4"], {"folder": {"dir": "transaction:4"}}),
         (["url=https://a"], {"url": {"url": "https://a"}}),
         (["group.inner=1.5", "group.text=t"], {"group": {"inner": 1.5, "text": "t"}}),

@@ -19,7 +19,12 @@ ENDLESS = [
     "{% for a in range(99999) %}{{ range(99999) | sum }}{% endfor %}",
     "{% for a in range(99999) %}{% for b in range(99) %}{{ 'a'.upper() }}{% endfor %}{% endfor %}",
 ]
+TWINS = "{% set n = namespace(x=[1]) %}{% for a in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
 HUGE = [
+    TWINS + "{{ n.x }}",
+    TWINS + "{{ n.x | tojson }}",
+    TWINS + "{{ n.x | join }}",
+    "{% set n = namespace(x=1) %}{% for a in range(99) %}{% set n.x = {1: n.x, 2: n.x} %}{% endfor %}{{ n.x }}",
     "{% set n = namespace(s='ab') %}{% for a in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     "{% set n = namespace(s='ab') %}{% for a in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
     "{% set n = namespace(s=[1]) %}{% for a in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
