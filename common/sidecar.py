@@ -19,6 +19,9 @@ from .volume import Volume, discard_parts, durable_write
 
 FORMAT = 1
 DIGEST = 16  # bytes of a block's digest
+MENDED_BYTES = 128 << 10  # of a sidecar of which each bit is tried: that of a bundle of 4 GiB
+
+_HEAD = len('{"check":"",') + 32
 
 
 class PackRow(Protocol):
@@ -90,6 +93,13 @@ class Sidecar:
         return cls._parse(text, name)
 
     @classmethod
+    def mended(cls, volume: Volume, name: str) -> Self:
+        """Read a sidecar in which one bit has turned as it was before; Damaged where that is not what is wrong."""
+        with reading(name), os.fdopen(open_file(volume, name, ".json"), "rb") as file:
+            text = file.read(MENDED_BYTES + 1)
+        return cls._parse(_turned(text), name)
+
+    @classmethod
     def _parse(cls, text: bytes, name: str) -> Self:
         try:
             fields = json.loads(text)
@@ -99,6 +109,25 @@ class Sidecar:
             return cls(**fields | {"blocks": bytes.fromhex(fields["blocks"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged("the sidecar of this pack cannot be trusted", pack=name) from error
+
+
+def _turned(text: bytes) -> bytes:
+    """Return ``text`` with the one bit turned back that keeps it from checking, or as it is.
+
+    The check is compared with what follows it as it stands, which is how ``write`` has spelt both.
+    """
+    head, rest = text[:_HEAD], bytearray(b"{" + text[_HEAD:-1])
+    right = b'{"check":"' + xxh3_128_hexdigest(rest).encode() + b'",'
+    if sum((one ^ other).bit_count() for one, other in zip(head, right, strict=False)) <= 1:
+        return right + bytes(rest[1:])  # the bit is in the check itself, or behind the last byte that counts
+    wanted = head[10:42]
+    for at in range(len(rest) if len(text) <= MENDED_BYTES else 0):
+        for bit in range(8):
+            rest[at] ^= 1 << bit
+            if xxh3_128_hexdigest(rest).encode() == wanted:
+                return right[:10] + wanted + right[42:] + bytes(rest[1:])
+            rest[at] ^= 1 << bit
+    return text
 
 
 def sidecar_path(volume: Volume, name: str) -> Path:

@@ -8,12 +8,13 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ..common import counter, draft, journal, ledger, orm
 from ..common.catalog import Transaction, record
 from ..common.entry import DATASET, queue
-from ..common.errors import ServiceError
+from ..common.errors import Damaged, ServiceError
 from ..common.rereading import Reread, reader
 from ..common.sidecar import Sidecar
 from ..common.volume import Volume
@@ -47,7 +48,7 @@ def packs(volume: Volume, complain: Complain) -> Counter[str]:
         if orm.rows("SELECT 1 FROM pack WHERE name = ?", name):
             continue  # known, or in the making
         try:
-            added["files"] += _enter(volume, Sidecar.read(volume, name), complain)
+            added["files"] += _enter(volume, _sidecar(volume, name), complain)
             added["packs"] += 1
         except (ServiceError, OSError, ValueError) as error:
             complain(f"pack {name}: {error}")
@@ -62,9 +63,19 @@ def _sidecars(volume: Volume, complain: Complain) -> Iterator[tuple[float, str]]
         if not found:
             continue
         try:
-            yield Sidecar.read(volume, found[1]).created, found[1]
-        except ServiceError as error:
+            Sidecar.read(volume, found[1])
+        except Damaged as error:
             complain(f"pack {found[1]}: {error}")
+        with suppress(ServiceError):  # told already
+            yield _sidecar(volume, found[1]).created, found[1]
+
+
+def _sidecar(volume: Volume, name: str) -> Sidecar:
+    """Read a sidecar, as it was before a bit has turned in it."""
+    try:
+        return Sidecar.read(volume, name)
+    except Damaged:
+        return Sidecar.mended(volume, name)
 
 
 def _enter(volume: Volume, sidecar: Sidecar, complain: Complain) -> int:

@@ -1,8 +1,8 @@
 """From an archived bundle back to the rows that its job wrote (``common.rereading``), damage or not.
 
 The sidecar says which blocks are no longer what they were.  A member in one that does not hash to what metadata.txt
-declares keeps its row, with that digest, and is told as damaged.  A header in one is read as it was before a bit
-flipped, where that can be found.  Without metadata.txt as it was received nothing can be said.
+declares keeps its row, with that digest, and is told as damaged.  A header in one, and metadata.txt, is read as it was
+before a bit flipped, where that can be found.  Without metadata.txt as it was received nothing can be said.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from .spooled import Spooled
 
 MENDED = 64  # headers of one bundle, at most
 HEADER = 512
+TURNED_BYTES = 64 << 10  # of metadata.txt in a block, at most: each of their bits costs the digest of a block
 
 
 def reread(volume: Volume, sidecar: Sidecar) -> Reread:
@@ -33,16 +34,23 @@ def reread(volume: Volume, sidecar: Sidecar) -> Reread:
     BundleError or Damaged when it cannot be known what is in it.
     """
     path = Spooled(volume, sidecar.pack).pack
-    index, bad = _scanned(path, sidecar)
+    mended: dict[int, bytes] = {}
+    index, bad = _scanned(path, sidecar, mended)
     with path.open("rb", buffering=0) as file:
 
         def read(offset: int, size: int) -> Iterator[bytes]:
-            file.seek(offset)
-            while size > 0 and (piece := file.read(min(size, 1 << 20))):
-                size -= len(piece)
-                yield piece
+            while size > 0:
+                number, start = divmod(offset, BLOCK)
+                file.seek(offset)
+                piece = mended[number][start:] if number in mended else file.read(min(size, BLOCK - start))
+                if not piece:
+                    return
+                yield piece[:size]
+                offset, size = offset + len(piece), size - len(piece)
 
-        _require_metadata(index, read, sidecar, bad)
+        if not _is_received(index, read, sidecar, bad):
+            mended |= _metadata_mended(path, index, sidecar, bad)
+            index, bad = _scanned(path, sidecar, mended)
         declared = _Forgiving(index, read, Limits())
         bundle = declared.check()
         rows = list(bundle.rows(sidecar.first_id))
@@ -74,9 +82,11 @@ class _Forgiving(Declared):
                 self.index.replace_digest(ordinal, error.detail["declared"])
 
 
-def _scanned(path: Path, sidecar: Sidecar) -> tuple[Index, set[int]]:
-    """Return the index of the pack at ``path``, and which of its blocks are not what they were."""
-    mended: dict[int, bytes] = {}
+def _scanned(path: Path, sidecar: Sidecar, mended: dict[int, bytes]) -> tuple[Index, set[int]]:
+    """Return the index of the pack at ``path``, and which of its blocks are not what they were.
+
+    ``mended`` are blocks as they were, by number; those of headers that a bit has turned in are added.
+    """
     while True:
         scanner, number = Scanner(Limits(), "sha1", length=path.stat().st_size), 0
 
@@ -101,30 +111,59 @@ def _scanned(path: Path, sidecar: Sidecar) -> tuple[Index, set[int]]:
 def _mended(path: Path, offset: int, sidecar: Sidecar, error: BundleError) -> bytes:
     """Return the block of a header at ``offset`` as its digest has it, by turning each of the header's bits."""
     number, start = offset // BLOCK, offset % BLOCK // HEADER * HEADER
+    found = _turned(path, number, range(start, start + HEADER), sidecar)
+    if found is None:
+        raise error
+    return found
+
+
+def _turned(path: Path, number: int, where: range, sidecar: Sidecar) -> bytes | None:
+    """Return block ``number`` as its digest has it, one bit of ``where`` turned back; None where that is not it."""
     with path.open("rb") as file:
         file.seek(number * BLOCK)
         block = bytearray(file.read(BLOCK))
     wanted = sidecar.blocks[number * DIGEST : (number + 1) * DIGEST]
-    for at in range(start, min(start + HEADER, len(block))):
+    for at in where[: max(0, len(block) - where.start)]:
         for bit in range(8):
             block[at] ^= 1 << bit
             if xxh3_128_digest(block) == wanted:
                 return bytes(block)
             block[at] ^= 1 << bit
-    raise error
+    return None
 
 
-def _require_metadata(index: Index, read: Any, sidecar: Sidecar, bad: set[int]) -> None:
-    """Raise Damaged unless metadata.txt is what was received; by its blocks, where the sidecar has no sum of it."""
+def _is_received(index: Index, read: Any, sidecar: Sidecar, bad: set[int]) -> bool:
+    """Tell whether metadata.txt is what was received; by its blocks, where the sidecar has no sum of it."""
     told = sidecar.extra.get("metadata")
     if told is not None:
-        sound = hashlib.new(told["hashtype"], index.read_metadata(read)).hexdigest() == told["hashsum"]
-    else:
-        span = index.metadata
-        last = (span.offset + max(span.size, 1) - 1) // BLOCK
-        sound = bad.isdisjoint(range(span.offset // BLOCK, last + 1))
-    if not sound:
-        raise Damaged("metadata.txt of this bundle is damaged: its files cannot be named. Restore the pack.")
+        return bool(hashlib.new(told["hashtype"], index.read_metadata(read)).hexdigest() == told["hashsum"])
+    return bad.isdisjoint(number for number, _ in _places(index))
+
+
+def _metadata_mended(path: Path, index: Index, sidecar: Sidecar, bad: set[int]) -> dict[int, bytes]:
+    """Return the blocks that hold metadata.txt, and are bad, as they were; Damaged where more than a bit has turned."""
+    found: dict[int, bytes] = {}
+    for number, where in _places(index):
+        if number in bad:
+            block = _turned(path, number, where, sidecar) if len(where) <= TURNED_BYTES else None
+            if block is None:
+                raise Damaged(
+                    "metadata.txt of this bundle is damaged: only `tar -tf` names its files. Restore the pack."
+                )
+            found[number] = block
+    if not found:
+        raise Damaged("metadata.txt of this bundle is not what was received. Restore the pack.")
+    return found
+
+
+def _places(index: Index) -> Iterator[tuple[int, range]]:
+    """Yield the number of each block that holds metadata.txt, and where in the block it lies."""
+    at, end = index.metadata.offset, index.metadata.offset + max(index.metadata.size, 1)
+    while at < end:
+        number, start = divmod(at, BLOCK)
+        stop = min(BLOCK, start + end - at)
+        yield number, range(start, stop)
+        at += stop - start
 
 
 def _digests(blocks: bytes) -> Iterator[bytes]:

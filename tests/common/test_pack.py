@@ -81,6 +81,26 @@ def test_a_bit_flipped_anywhere_in_a_sidecar_is_noticed(volume):
     assert Sidecar.read(volume, name).size == 3
 
 
+def test_a_bit_turned_anywhere_in_a_sidecar_is_turned_back_and_no_more_than_one(volume):
+    name = store(volume, b"abc")
+    path, sidecar = sidecar_path(volume, name), Sidecar.read(volume, name)
+    size = path.stat().st_size
+    for offset in [*range(0, 50, 3), *range(50, size, 23), size - 1]:  # the check, what it is of, the newline
+        for bit in (0, 7):
+            flip(path, offset, bit)
+            assert Sidecar.mended(volume, name) == sidecar, offset
+            flip(path, offset, bit)
+    for one, other in ((60, 61), (20, 80), (3, 20), (20, 21)):
+        flip(path, one, 1), flip(path, other, 2)
+        with pytest.raises(Damaged):
+            Sidecar.mended(volume, name)
+        flip(path, one, 1), flip(path, other, 2)
+    assert Sidecar.mended(volume, name) == sidecar
+    os.truncate(path, size - 2)
+    with pytest.raises(Damaged):
+        Sidecar.mended(volume, name)
+
+
 def test_a_sidecar_of_another_pack_or_cut_short_is_refused(volume):
     one, two = store(volume, b"abc"), store(volume, b"abd")
     sidecar_path(volume, one).write_bytes(sidecar_path(volume, two).read_bytes())

@@ -113,10 +113,16 @@ DAMAGE = {  # where the bytes are turned -> which files are damaged; None: the p
     "a whole sector": (lambda tar: tar.find(b"c" * 1000) + 2_000_000, 4096, ["c"]),
     "a bit of a header": (lambda tar: tar.find(b"data/c"), 1, []),
     "a header": (lambda tar: tar.find(b"data/c"), 100, None),
-    "metadata.txt": (lambda tar: tar.find(b"Transactions.project"), 1, None),
+    "a bit of metadata.txt": (lambda tar: tar.find(b"Transactions.project"), 1, []),
+    "metadata.txt": (lambda tar: tar.find(b"Transactions.project"), 2, None),
 }
 # Files that are sound and lie in the damaged block: large ones are checked by blocks, and wait for the pack's repair.
-SHARED = {"a member": ["big/b"], "a whole sector": [], "a bit of a header": ["big/b", "c"]}
+SHARED = {
+    "a member": ["big/b"],
+    "a whole sector": [],
+    "a bit of a header": ["big/b", "c"],
+    "a bit of metadata.txt": ["c"],
+}
 
 
 @pytest.mark.parametrize("where", DAMAGE)
@@ -150,6 +156,26 @@ def test_what_is_sound_in_a_damaged_pack_comes_back_and_the_rest_is_named(suite:
         name = f"{file['subdir']}/{file['name']}".lstrip("/")
         refused = name in lost or name in SHARED[where]
         assert whole(f"{suite.urls['archive']}/{file['_id']}") == (None if refused else FILES[name]), name
+
+
+def test_a_pack_comes_back_whose_sidecar_has_one_bit_turned_and_no_other(suite: Suite) -> None:
+    jobs = [suite.finished(suite.upload(bundle(FILES | {"d": b"%d" % at}))["job_id"])["job_id"] for at in range(2)]
+    before = known(suite)
+    suite.stop()
+    names = [suite.query("SELECT name FROM pack WHERE job = ?", job)[0][0] for job in jobs]
+    for name, bits in zip(names, (1, 2), strict=True):
+        path = suite.archive / "packs" / name[:2] / name[2:4] / f"{name}.json"
+        content = bytearray(path.read_bytes())
+        for at in range(bits):
+            content[200 + at] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(content)
+    for left in suite.data.glob("pacifica.db*"):
+        left.unlink()
+    done = rebuild(suite)
+    assert done.returncode == 5 and all(name in done.stderr for name in names)  # both are to be restored
+    first = [row for row in before["archivedfile"] if row[1] == jobs[0]]
+    assert known(suite)["archivedfile"] == first and len(first) == len(FILES)
 
 
 def whole(url: str) -> bytes | None:
