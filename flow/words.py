@@ -13,6 +13,7 @@ import peewee
 from ..common import orm
 
 RANKED = 1000  # the newest objects that a text fits are put in order, and no more
+MINE = 2000  # objects that are looked through one by one
 
 _WORD = re.compile(r"[^\W_]+")
 _SEARCHED = ("name", "slug", "tags", "owner")
@@ -69,6 +70,10 @@ def found(words: Sequence[str], owner: str | None) -> list[int]:
     if orm.is_postgres():
         asked = " & ".join(f"'{word}':*" for word in words)
         return _found_postgres(asked, f"{_VECTOR} @@ to_tsquery('simple', ?){mine}", names)
+    own = [] if owner is None else orm.rows(f"{_SAID} WHERE owner = ? LIMIT {MINE + 1}", owner)
+    if owner is not None and len(own) <= MINE:  # SQLite would look at what fits of everybody's
+        fitting = [id for id, *texts in own if all(rank([word], *texts) for word in words)]
+        return sorted(fitting, reverse=True)[:RANKED]
     asked = " AND ".join(f'"{word}"*' for word in words)
     sql = (
         "SELECT d.id FROM datatext t CROSS JOIN data d ON d.id = t.rowid"
@@ -102,6 +107,7 @@ def rank(words: Iterable[str], *texts: str) -> int:
     return score
 
 
+_SAID = "SELECT id, name, coalesce(slug, ''), tags, owner FROM data"
 _TAGS_SQLITE = (
     "CREATE TRIGGER IF NOT EXISTS datatag_insert AFTER INSERT ON data WHEN new.tags <> '[]' BEGIN"
     " INSERT OR IGNORE INTO datatag (data, tag) SELECT new.id, value FROM json_each(new.tags); END",

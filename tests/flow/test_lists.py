@@ -11,7 +11,7 @@ from pacifica.common import orm
 from pacifica.common.catalog import User
 from pacifica.common.config import Database
 from pacifica.common.errors import BadRequest
-from pacifica.flow import lists, narrowing
+from pacifica.flow import lists, narrowing, words
 from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
 from pacifica.flow.words import words_of
 
@@ -131,7 +131,10 @@ def test_the_most_that_may_be_said_of_an_object_is_found_again(objects):
     assert ids(objects(tags=tags[7])) == ids(objects(text="ß" * 100)) == {row.id}
 
 
-def test_a_text_fits_where_each_of_its_words_begins_a_word_and_the_best_come_first(objects):
+@pytest.mark.parametrize("mine", [2000, 0], ids=["one by one", "by index"])
+def test_a_text_fits_where_each_of_its_words_begins_a_word_and_the_best_come_first(objects, monkeypatch, mine):
+    monkeypatch.setattr(words, "MINE", mine)
+
     def begins(row, text):
         said = words_of(f"{row.name} {row.slug} {row.tags} {row.owner}")
         return all(any(one.startswith(word) for one in said) for word in words_of(text))
