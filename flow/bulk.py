@@ -1,6 +1,7 @@
 """Many data objects at once: each checked as one alone is, all inserted by the driver's bulk path, or none."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from .given import document, options
 from .orm import Data, Dependency, Process, State, newest
 
 MOST = 10_000  # objects of one request
+MAKING_SECONDS = 60.0  # of processor time that one request may take for names
 TOLD = 100  # faults of one answer
 RUNG = 200  # rung for at once; the sweeper rings for the others, 500 a second
 _LOG = ("kind", "row", "at", "who", "source", "target", "attempt", "trace", "reason")
@@ -50,8 +52,7 @@ def create(given: list[Any], principal: Reader) -> list[int]:
         moment = orm.clock()
         ids = _ids(len(wanted))
         ready = _ready(wanted)
-        given_rows = zip(ids, wanted, ready, strict=True)
-        rows = [_row(id, one, now_ready, principal.name, moment) for id, one, now_ready in given_rows]
+        rows = list(_rows(zip(ids, wanted, ready, strict=True), principal.name, moment))
         for row in [row for row in rows if row["state"] == State.WT][:RUNG]:
             row["ring_at"] = moment + RING_SECONDS
             ring(dispatch.queue_of(row["interactive"]), dispatch.RUN, row["id"], 0)
@@ -139,6 +140,15 @@ def _ready(wanted: list[_Wanted]) -> list[bool]:
         and all(states.get(parent) == State.OK for parent in one.parents)
         for one in wanted
     ]
+
+
+def _rows(wanted: Iterable[tuple[int, _Wanted, bool]], owner: str, moment: float) -> Iterator[dict[str, Any]]:
+    """Yield what is inserted; BadRequest when making it, names above all, takes too long: others wait to write."""
+    end = time.thread_time() + MAKING_SECONDS
+    for id, one, ready in wanted:
+        yield _row(id, one, ready, owner, moment)
+        if time.thread_time() > end:
+            raise BadRequest(f"The names of these objects take more than {MAKING_SECONDS:g} s to make.")
 
 
 def _row(id: int, one: _Wanted, ready: bool, owner: str, moment: float) -> dict[str, Any]:

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from pacifica.common.errors import BadRequest, NotFound
-from pacifica.flow.creation import process_of
-from pacifica.flow.orm import SCHEMA, Process, newest
+from pacifica.flow import bulk
+from pacifica.flow.creation import Owner, process_of
+from pacifica.flow.orm import SCHEMA, Data, Process, newest
 
 
 @pytest.fixture
@@ -14,7 +15,8 @@ def processes(sqlite):
     """Three versions, the newest of them retired; and a process of which nothing is active."""
     SCHEMA.sync()
     for order, (slug, active) in enumerate([("a", True), ("a", True), ("a", False), ("gone", False)]):
-        document = {"slug": slug, "version": f"{order}.0.0", "run": {"language": "bash", "program": ""}}
+        run = {"language": "bash", "program": ""}
+        document = {"slug": slug, "name": slug, "type": "data:a:", "version": f"{order}.0.0", "run": run}
         Process.create(
             slug=slug, version=f"{order}.0.0", order=order, name=slug, type="data:a:", category="Other:",
             persistence="RAW", scheduling_class="batch", is_active=active, document=json.dumps(document), digest="",
@@ -31,6 +33,15 @@ def test_what_was_retired_makes_no_new_data(processes):
     for wanted in ({"slug": "gone"}, {"id": processes["gone", 3]}, {"id": processes["a", 2]}):
         with pytest.raises(BadRequest, match="no longer active"):
             process_of(wanted, newest)
+
+
+def test_many_whose_names_take_too_long_to_make_are_refused_and_none_is_stored(processes, monkeypatch):
+    given = [{"process": {"slug": "a"}, "input": {}}] * 3
+    assert len(bulk.create(given, Owner("ann"))) == 3
+    monkeypatch.setattr(bulk, "MAKING_SECONDS", 0.0)
+    with pytest.raises(BadRequest, match="take more than 0 s"):
+        bulk.create(given, Owner("ann"))
+    assert Data.select().count() == 3
 
 
 @pytest.mark.parametrize("wanted", [{"slug": "none"}, {"id": 999}, {"id": 1 << 70}, {"id": -1}])
