@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -18,7 +19,7 @@ from pacifica.datasafe.local import LocalClient, connect
 from pacifica.datasafe.loi import dataset
 from pacifica.datasafe.orm import SCHEMA
 from pacifica.tests.system import disks, failpoint
-from pacifica.tests.system.crash import Mortal
+from pacifica.tests.system.crash import Mortal, MortalScaled
 from pacifica.tests.system.datasets import unzipped, zipped
 from pacifica.tests.system.suite import Suite, until
 
@@ -49,10 +50,11 @@ def created(suite: Suite) -> str:
     return answer.text
 
 
-def send(suite: Suite, loi: str, method: str) -> int:
-    """Upload OLD by PUT or NEW by PATCH, without a length and under the same key each time; return the status."""
+def send(suite: Suite, loi: str, method: str, *, chunked: bool = True) -> int:
+    """Upload OLD by PUT or NEW by PATCH, under the same key each time; return the status."""
     body, key = zipped(OLD if method == "PUT" else NEW), {"Idempotency-Key": f"{method}-{loi}"}
-    return requests.request(method, url_of(suite, loi), data=iter([body]), headers=key, timeout=60).status_code
+    data = iter([body]) if chunked else body
+    return requests.request(method, url_of(suite, loi), data=data, headers=key, timeout=60).status_code
 
 
 def held(suite: Suite, loi: str) -> dict[str, bytes] | None:
@@ -113,6 +115,55 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(mortal: Mortal, method: st
     assert outcomes == {True, False}
     store = DatasetStore(mortal.archive / "datasets", mortal.archive / "work")
     assert all(store.verify(loi).sound for loi in store.datasets())
+
+
+# ---- under uWSGI, on PostgreSQL: around each step between the two stores that an upload has --------------------------
+
+SAFE, SETTLE = "pacifica.datasafe.safe:Safe", "pacifica.datasafe.settle"
+STEPS = {
+    "PUT": [f"{SETTLE}:announce before", f"{SETTLE}:appear before", f"{SETTLE}:appear after"],
+    "PATCH": [f"{SETTLE}:announce before", f"{SETTLE}:advance before", f"{SETTLE}:advance after"],
+}
+STEPS = {method: [*steps, f"{SAFE}._enter before", f"{SAFE}._enter after"] for method, steps in STEPS.items()}
+
+
+@pytest.fixture(scope="module")
+def scaled(postgres: Any, rabbitmq: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalScaled]:
+    calls = sorted({step.split()[0] for steps in STEPS.values() for step in steps})
+    data = tmp_path_factory.mktemp("scaled") / "data"
+    suite = MortalScaled(data, postgres.create_database(), rabbitmq.create_vhost(), calls)
+    suite.environment |= QUIET
+    suite.services = ("datasafe",)
+    try:
+        suite.start()
+        yield suite
+    finally:
+        suite.kill()
+
+
+@pytest.mark.parametrize(("method", "step"), [(method, step) for method, steps in STEPS.items() for step in steps])
+def test_a_web_process_killed_within_an_upload_is_replaced_and_the_same_request_is_one_version(
+    scaled: MortalScaled, method: str, step: str
+) -> None:
+    def sent() -> int:
+        with suppress(requests.exceptions.RequestException):  # nobody listens for a moment
+            return send(scaled, loi, method, chunked=False)
+        return 0
+
+    before, after = (None, OLD) if method == "PUT" else (OLD, NEW)
+    loi = created(scaled)
+    if method == "PATCH":
+        assert send(scaled, loi, "PUT", chunked=False) == 200
+    scaled.armed.write_text(f"call {step} 1")
+    assert sent() == 0
+    until(lambda: scaled.armed.read_text().startswith("done"), 30, f"death at {step}")
+    scaled.armed.unlink()
+    until(lambda: requests.get(url_of(scaled, loi), timeout=60).status_code < 300, 60, "another web process")
+    assert held(scaled, loi) in (before, after)
+    until(lambda: is_settled(scaled, loi), 60, "agreement")
+    until(lambda: sent() == 200, 60, "the same upload")
+    assert held(scaled, loi) == after and is_settled(scaled, loi)
+    assert scaled.query("SELECT version FROM dataset WHERE loi = ?", loi) == [(1 if method == "PUT" else 2,)]
 
 
 @pytest.fixture
