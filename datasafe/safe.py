@@ -6,16 +6,15 @@ visible in the moment of a crash is entered and announced later (``settle``).
 
 import logging
 import unicodedata
-from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from ..common import orm
 from ..common.catalog import Reader
 from ..common.errors import BadRequest, Damaged, DatabaseAway, MethodNotAllowed, NoSpace
-from ..common.volume import Volume, storing
-from . import intake, once
+from ..common.volume import Volume
+from . import intake, once, staging
 from .config import Datasafe
 from .dataset import DatasetExists, DatasetStore, NoSuchDataset, NoSuchVersion
 from .faults import Fault
@@ -30,7 +29,6 @@ from .repeated import repeated
 from .snapshot import Snapshot
 from .staging import Stage
 
-READ = 256 << 10  # bytes asked of the body at once
 MAX_TEXT = 1000  # characters of a message or a reason
 
 log = logging.getLogger(__name__)
@@ -140,10 +138,10 @@ class Safe:
         exists = self.store.exists(loi)
         if first is exists and not (exists and attempt):
             raise DatasetExists if exists else DatasetEmpty
-        with self.store.stage() as stage, ExitStack() as rooms:
+        with self._ending(loi), self.store.stage() as stage, ExitStack() as rooms:
             upload = stage.folder / "upload"
             room = rooms.enter_context(self.volume.reserve(length))
-            if not _spool(fill, upload, room.written):
+            if not staging.spool(fill, upload, room.written):
                 raise NoContent
             held = None if first else self.store.open(loi)
             before = held.number if held is not None else 0
@@ -206,6 +204,15 @@ class Safe:
             count += 1
         return count
 
+    @contextmanager
+    def _ending(self, loi: Loi) -> Iterator[None]:
+        """Say who deleted a dataset meanwhile, and why, where the block no longer finds it."""
+        try:
+            yield
+        except NoSuchDataset:
+            self.find(loi)
+            raise
+
     def _first(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, attempt: Attempt | None) -> Snapshot:
         """Put the first version, or return what an earlier request of the same key has put."""
         try:
@@ -250,19 +257,3 @@ def _require_text(message: str) -> None:
         raise BadRequest("The message is longer than 1,000 characters.", parameter="message")
     if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\t\r\n" for letter in message):
         raise BadRequest("The message has control characters.", parameter="message")
-
-
-def _spool(fill: Callable[[memoryview], int], path: Path, on_progress: Callable[[int], None]) -> int:
-    """Write what ``fill`` delivers to ``path`` and return its size.
-
-    Through the page cache and without fsync: the file is read at once and then gone, only its content will last.
-    """
-    total, view = 0, memoryview(bytearray(READ))
-    with storing(), path.open("xb", buffering=0) as file:
-        while count := fill(view):
-            left = view[:count]
-            while left:
-                left = left[file.write(left) :]
-            total += count
-            on_progress(total)
-    return total

@@ -9,13 +9,14 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct
 
 from ..common.volume import storing
 
+READ = 256 << 10  # bytes asked of a body at once
 FEW = 16  # files up to which each is flushed by itself; above, one syncfs is 20 to 40 times cheaper
 
 # of <linux/fs.h> and ext4: get and set the flags of a file; the one of a folder whose own are not related
@@ -110,6 +111,22 @@ def write(path: Path, data: bytes) -> None:
     """Write a new file; the caller flushes it with the stage."""
     with path.open("xb") as file:
         file.write(data)
+
+
+def spool(fill: Callable[[memoryview], int], path: Path, on_progress: Callable[[int], None]) -> int:
+    """Write what ``fill`` delivers to ``path`` and return its size.
+
+    Through the page cache and without fsync: the file is read at once and then gone, only its content will last.
+    """
+    total, view = 0, memoryview(bytearray(READ))
+    with storing(), path.open("xb", buffering=0) as file:
+        while count := fill(view):
+            left = view[:count]
+            while left:
+                left = left[file.write(left) :]
+            total += count
+            on_progress(total)
+    return total
 
 
 def fsync(path: str | Path) -> None:

@@ -178,10 +178,13 @@ def test_a_deletion_that_was_cut_short_is_ended(safe: Safe) -> None:
     assert safe.settle() == 0
 
 
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_an_upload_that_meets_a_deletion_does_not_bring_the_dataset_back(safe: Safe) -> None:
+def test_an_upload_that_meets_a_deletion_does_not_bring_the_dataset_back(safe: Safe, first: bool) -> None:
     loi = safe.create(SERIES, "ada")
-    body = zipped(FILES)
+    if not first:
+        put(safe, loi, FILES)
+    body = zipped(FILES | {"a.dat": b"two"})
     sent = []
 
     def fill(view: memoryview) -> int:
@@ -193,8 +196,9 @@ def test_an_upload_that_meets_a_deletion_does_not_bring_the_dataset_back(safe: S
         return len(body)
 
     with pytest.raises(DatasetGone):
-        safe.put(loi, fill, len(body), Author(name="ada"), first=True)
-    assert not safe.store.exists(loi)
+        safe.put(loi, fill, len(body), Author(name="ada"), first=first)
+    safe.settle()
+    assert not safe.store.exists(loi) and not Pending.select().count()
 
 
 def test_the_register_keeps_whole_lines_only(tmp_path: Path) -> None:
