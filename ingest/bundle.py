@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 from . import fault
 from .account import shown
+from .extension import FLAGS, Extension
 from .fault import BundleError
-from .header import BLOCK, ZEROS, Headers, check_global, pax_fields, pax_records, refuse
+from .header import BLOCK, ZEROS, Headers, refuse
 from .index import Index, Span
 from .limits import Limits
 from .name import METADATA
@@ -22,7 +23,6 @@ __all__ = ["BundleError", "Limits", "Scanner"]
 _REGULAR = 0x30  # the type flag '0'
 _REFUSED = {b"1": fault.Link, b"2": fault.Link, b"K": fault.Link, b"3": fault.Device, b"4": fault.Device}
 _REFUSED |= {b"6": fault.Fifo, b"7": fault.Contiguous, b"S": fault.Sparse}
-_NOTHING = (None, None, None)
 
 
 class Scanner:
@@ -45,9 +45,8 @@ class Scanner:
         self._refusal: BundleError | None = None
         self._header = Headers().read
         self._part = bytearray()  # of a header or extended header that is not complete yet
-        self._start: int | None = None  # where the extended header lies that the next header has to follow
-        self._global_end = -1  # where the last global header ends
-        self._given: tuple[bytes | None, int | None, float | None] = _NOTHING  # path, size and mtime by it
+        self._extension = Extension(self.limits)
+        self._read: Callable[[bytes, int], None]  # an extended header, once it is gathered
         self._left = 0  # bytes of the member in hand, or of padding, still to come
         self._padding = 0  # bytes that follow those of the member
         self._hash: Any = None
@@ -82,12 +81,12 @@ class Scanner:
 
     def _headers(self, view: memoryview, at: int) -> int:
         """Read headers, and whole members as long as they lie in this view."""
-        index, new_hash, end = self.index, self._new_hash, len(view)
+        index, new_hash, extension, end = self.index, self._new_hash, self._extension, len(view)
         while end - at >= BLOCK:
             header = bytes(view[at : at + BLOCK])
             offset = self._base + at
             at += BLOCK
-            if header[156] == _REGULAR and self._start is None and header[0]:
+            if header[156] == _REGULAR and extension.start is None and header[0]:
                 raw, size, mtime = self._header(header, offset)
                 path = self._note(raw, size, mtime, offset, offset + BLOCK)
             elif (found := self._other(header, offset)) is not None:
@@ -171,43 +170,22 @@ class Scanner:
     def _other(self, header: bytes, offset: int) -> tuple[int, str] | None:
         """Read any other header; return size and path of a file, None (and the state set) for what is none."""
         if header == ZEROS:
-            if self._start is not None or offset == self._global_end:  # after which tarfile fails
-                raise fault.HeaderWithoutMember(offset=offset)
+            self._extension.require_none(offset)
             self._ended, self._state = BLOCK, self._ending
             return None
         raw, size, mtime = self._header(header, offset)
         flag = header[156:157]
-        if flag in (b"x", b"g", b"L"):
-            self._extended(flag, raw, size, offset)
+        if flag in FLAGS:
+            self._read = self._extension.begin(flag, raw, size, offset, self._roll.bound)
+            self._await(size, self._collect, self._gathered)
             return None
-        path, given_size, given_time = self._given
-        raw = raw if path is None else path
-        size = size if given_size is None else given_size
-        mtime = mtime if given_time is None else given_time
-        start = offset if self._start is None else self._start
-        self._start, self._given = None, _NOTHING
+        raw, size, mtime, start = self._extension.applied(raw, size, mtime, offset)
         if flag == b"5" or (flag == b"\0" and raw.endswith(b"/")):  # the latter is how v7 writes a folder
             self._roll.folder(raw, size, start)
             return None
         if flag not in (b"0", b"\0"):
             raise _REFUSED.get(flag, fault.UnknownType)(file=shown(raw), offset=start, type=shown(flag))
         return size, self._note(raw, size, mtime, start, offset + BLOCK)
-
-    def _extended(self, flag: bytes, raw: bytes, size: int, offset: int) -> None:
-        """Begin to gather an extended header of the next member (pax x, GNU L) or of all that follow (pax g)."""
-        if self._start is not None:
-            raise fault.HeaderRepeated(file=shown(raw), offset=offset)
-        limit = self.limits.max_name_bytes + 1 if flag == b"L" else self.limits.max_pax_bytes
-        if size > limit:
-            raise fault.PaxTooLarge(offset=offset, size=size, limit=limit)
-        if offset + BLOCK + size + END_BYTES > self._roll.bound:
-            raise fault.SizeBeyondBody(file=shown(raw), offset=offset, size=size, body=self._roll.bound)
-        if flag == b"g":
-            self._global_end = offset + BLOCK + size + (-size % BLOCK)
-        else:
-            self._start = offset
-        read = {b"x": self._pax_done, b"g": self._global_done, b"L": self._long_name_done}[flag]
-        self._await(size, self._collect, read)
 
     def _open(self, path: str, size: int, data: int) -> None:
         """Expect the bytes of a file that was noted."""
@@ -234,18 +212,9 @@ class Scanner:
         self.index.metadata = Span(offset, size, self._hash.digest())
         self.index.metadata_bytes, self._kept = self._kept, None
 
-    def _pax_done(self) -> None:
-        offset = self._start or 0
+    def _gathered(self) -> None:
         data, self._part = bytes(self._part), bytearray()
-        self._given = pax_fields(pax_records(data, offset), offset)
-
-    def _global_done(self) -> None:
-        data, self._part = bytes(self._part), bytearray()
-        check_global(pax_records(data, self._base), self._base)
-
-    def _long_name_done(self) -> None:
-        raw, self._part = bytes(self._part), bytearray()
-        self._given = (raw.removesuffix(b"\0"), None, None)
+        self._read(data, self._base)
 
     def _complete(self) -> None:
         if self._refusal is not None:
@@ -263,6 +232,6 @@ class Scanner:
             raise fault.EmptyBody
         if self._base < BLOCK and self._part[257:262] != b"ustar":
             refuse(bytes(self._part), 0)
-        if self._ended or (self._state == self._headers and self._start is None):
+        if self._ended or (self._state == self._headers and self._extension.start is None):
             raise fault.NoEndMarker(offset=self._base)
         raise fault.Truncated(offset=self._base)
