@@ -81,8 +81,10 @@ def grouped(search: Search, columns: list[Any], most: int) -> list[int]:
     rest = columns[1:] or [Data.created.desc()]
     ids: list[int] = []
     for group in _groups(columns[0]):
+        if len(ids) >= most:
+            break
         here = search.narrowed(group)
-        if here is not None and len(ids) < most:
+        if here is not None:
             rows = ordered(here.query(Data.id), rest).limit(most - len(ids)).tuples()
             ids += [id for (id,) in rows]
     return ids

@@ -21,6 +21,7 @@ LOOKUPS: dict[str, tuple[str, ...]] = {
     "time": ("exact", "gt", "gte", "lt", "lte", "isnull", "date", "time"),
     "word": ("exact", "in"),
     "prefix": ("exact",),
+    "words": ("exact",),
     "related": ("exact", "in", "isnull"),
     "boolean": ("exact",),
 }
@@ -37,7 +38,7 @@ class Field:
         match: Callable[[Any], Any] | None = None,
         wrap: Callable[[Any, str, str], Any] = lambda condition, lookup, value: condition,
     ) -> None:
-        """Compare ``column``; a bare ``prefix`` matches the beginning, its ``exact`` the whole.
+        """Compare ``column``; a bare ``prefix`` matches the beginning, its ``exact`` the whole; ``words`` only match.
 
         ``match`` makes the condition itself: of the text of a prefix, of the list of words; ``wrap`` takes the
         condition that was made, with the lookup and the value, and gives the one to use.  Either may give what only its
@@ -110,6 +111,8 @@ def _condition(name: str, value: Any, fields: Mapping[str, Field]) -> Any:
         raise BadRequest(f"{base} has no lookup {lookup!r:.40}.", parameter=name, lookups=LOOKUPS[field.kind])
     if "\0" in value:
         raise BadRequest(f"The value of {base} holds a NUL character.", parameter=name)
+    if field.kind == "words" and field.match:
+        return field.match(value)
     if field.kind == "prefix" and name == base:
         return field.match(value) if field.match else _starts(field.column, value)
     if field.kind == "word" and field.match:

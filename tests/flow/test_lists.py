@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import psycopg
@@ -13,6 +14,7 @@ from pacifica.common.config import Database
 from pacifica.common.errors import BadRequest
 from pacifica.flow import lists, narrowing, words
 from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
+from pacifica.flow.query import LOOKUPS
 from pacifica.flow.words import words_of
 
 WORDS = ["Mouse", "liver", "raw", "Über", "run", "42", "a_b", "liverwort"]
@@ -58,6 +60,8 @@ CASES = {
     "type": ("data:reads:", lambda row: row.type.startswith("data:reads:")),
     "type__exact": ("data:reads:", lambda row: row.type == "data:reads:"),
     "tags": ("t", lambda row: "t" in json.loads(row.tags)),
+    "tags__exact": ("t", lambda row: "t" in json.loads(row.tags)),
+    "owners_name__exact": ("ann", lambda row: True),
     "status": ("PR", lambda row: row.state in ("PR", "FO")),
     "status__in": ("OK,ER", lambda row: row.state in ("OK", "ER")),
     "process": ("2", lambda row: row.process == 2),
@@ -237,6 +241,21 @@ def test_parts_of_names_are_found_where_the_extension_cannot_be_made(postgres):
     finally:
         orm.disconnect()
         postgres.drop_database(url)
+
+
+def test_every_lookup_of_every_field_is_answered_or_refused(objects):
+    asked = {
+        lists.data: lists.DATA_FIELDS, lists.processes: lists.PROCESS_FIELDS, lists.triggers: lists.TRIGGER_FIELDS,
+    }  # fmt: skip
+    for function, fields in asked.items():
+        for name, field in fields.items():
+            taken = 0
+            for lookup in LOOKUPS[field.kind]:
+                for value in ("1", "2020-02-29", "true", "12:30:00", "a,b", "1.2.3"):
+                    with suppress(BadRequest):
+                        function({f"{name}__{lookup}": value}, *([None] if function is lists.data else []), 10)
+                        taken += 1
+            assert taken >= len(LOOKUPS[field.kind]), name
 
 
 def test_a_database_of_the_version_before_gets_the_indexes_with_what_it_holds(objects):
