@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,8 +44,8 @@ class HttpClient(Client):
         self._exchange.close()
 
     def give(self, series: Series) -> str:
-        """Reserve the next number; never asked twice, since an answer that was lost has given one."""
-        with self._exchange.ask("POST", str(series), tries=1) as answer:
+        """Reserve the next number; asked again under the same key where the answer was lost, it is the same."""
+        with self._exchange.ask("POST", str(series), headers=_key()) as answer:
             try:
                 return str(dataset(answer.text))
             except ServiceError as error:
@@ -59,10 +60,10 @@ class HttpClient(Client):
         before = self._newest(name)
         if first is bool(before):
             raise DatasetExists if before else DatasetEmpty
-        archive, attempt = parcel.zip(), 1
+        archive, key, attempt = parcel.zip(), _key(), 1
         while True:
             try:
-                return self._send(name, parcel, archive, message, "PUT" if first else "PATCH")
+                return self._send(name, parcel, archive, message, "PUT" if first else "PATCH", key)
             except ServiceError as error:
                 passing = error.retryable and attempt < TRIES
                 late = attempt > 1 and error.code == DatasetExists.code
@@ -148,10 +149,12 @@ class HttpClient(Client):
             raise BadAnswer("The server gives no ranges.")
         return etag, int(told[1])
 
-    def _send(self, name: Loi, parcel: Parcel, archive: StoredZip, message: str, method: str) -> Sent:
+    def _send(
+        self, name: Loi, parcel: Parcel, archive: StoredZip, message: str, method: str, key: dict[str, str]
+    ) -> Sent:
         with self._exchange.ask(
             method, str(name), tries=1, params={"message": message} if message else {}, data=_Body(archive),
-            headers={"Content-Type": "application/zip"}, timeout=(CONNECT_SECONDS, STORE_SECONDS),
+            headers={"Content-Type": "application/zip"} | key, timeout=(CONNECT_SECONDS, STORE_SECONDS),
         ) as answer:  # fmt: skip
             try:
                 verdict, number = answer.json(), int(answer.headers["X-Pacifica-Version"])
@@ -193,6 +196,10 @@ class HttpClient(Client):
                     raise
                 wait(attempt)
         file.flush()
+
+
+def _key() -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid.uuid4())}
 
 
 class _Body:

@@ -177,6 +177,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_at_any_step_leaves_the_old_and_later_takes_the_new(
     small_disk: Path, tmp_path: Path, method: str
 ) -> None:
+    """In one deployment: what writes to the volume is the same code in both, and PostgreSQL has a disk of its own."""
     environment = QUIET | {"PACIFICA_ARCHIVE_PATH": str(small_disk / "archive"), "PACIFICA_ARCHIVE_MIN_FREE_BYTES": "0"}
     suite = Suite(tmp_path / "data", environment)
     answers = set()
