@@ -11,6 +11,7 @@ import requests
 
 from pacifica.common import orm
 from pacifica.common.volume import Volume
+from pacifica.datasafe import once
 from pacifica.datasafe.config import Datasafe
 from pacifica.datasafe.dataset import NoSuchDataset
 from pacifica.datasafe.inventory import Author
@@ -199,6 +200,16 @@ def test_an_upload_that_meets_a_deletion_does_not_bring_the_dataset_back(safe: S
         safe.put(loi, fill, len(body), Author(name="ada"), first=first)
     safe.settle()
     assert not safe.store.exists(loi) and not Pending.select().count()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+def test_a_key_is_its_owners_and_is_forgotten_after_a_week(safe: Safe) -> None:
+    first = safe.create(SERIES, "ada", "key")
+    assert safe.create(SERIES, "ada", "key") == first != safe.create(SERIES, "bob", "key")
+    assert once.forget() == 0
+    orm.execute("UPDATE requestkey SET created = created - ? WHERE owner = 'ada'", (once.DAYS + 1) * 86400)
+    assert (once.forget(), once.forget()) == (1, 0)
+    assert safe.create(SERIES, "ada", "key").number == 3 and safe.create(SERIES, "bob", "key").number == 2
 
 
 def test_the_register_keeps_whole_lines_only(tmp_path: Path) -> None:
