@@ -105,6 +105,7 @@ def strike_at(house: House, fault: Callable[[], None], after: int, count: int) -
     fault()
 
 
+@pytest.mark.timeout(2400)
 def test_whatever_dies_or_stands_still_at_any_moment_each_object_of_a_graph_ends_once(house: House):
     seed = int(os.environ.get("PACIFICA_ROUNDS_SEED") or random.SystemRandom().getrandbits(32))
     chance = random.Random(seed)
