@@ -231,6 +231,17 @@ def execute(sql: str, *params: Any) -> int:
     return database.change(sql, params)
 
 
+def forgettable() -> str:
+    """Return a condition, always true, for an UPDATE or DELETE of one row whose loss only costs that it is done again.
+
+    PostgreSQL commits such a statement without waiting for the disk: a crash of its server may undo it, in order with
+    what came before and after it.  Within a transaction the condition does nothing, and on SQLite neither.
+    """
+    if not is_postgres() or database.in_transaction():
+        return "TRUE"
+    return "set_config('synchronous_commit', 'off', true) = 'off'"
+
+
 def insert_rows(model: type[peewee.Model], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
     """Insert ``rows`` into ``model`` by the driver's bulk path and return their number; 2-3 us a row.
 

@@ -96,7 +96,8 @@ def _publish(publisher: Publisher, messages: list[Message], seconds: float) -> i
     # The row is deleted by its id, which is never given again, so that no other row can be meant.
     outcome = publisher.publish(messages, seconds)
     if outcome.sent:
-        orm.execute(f"DELETE FROM outbox WHERE id IN ({_marks(outcome.sent)})", *outcome.sent)
+        gone = f"DELETE FROM outbox WHERE id IN ({_marks(outcome.sent)}) AND {orm.forgettable()}"  # else sent twice
+        orm.execute(gone, *outcome.sent)
     if outcome.refused:
         later = f"UPDATE outbox SET ready_at = {orm.now().sql} + ? WHERE id IN ({_marks(outcome.refused)})"
         orm.execute(later, REFUSED_SECONDS, *outcome.refused)

@@ -64,6 +64,7 @@ class Work(orm.Model):
     FAILED: ClassVar[str] = "FAILED"
     CANCELLED: ClassVar[str] = "CANCELLED"
     CLAIMABLE: ClassVar[frozenset[str] | None] = None  # states in which a worker may claim; None: all but FINAL
+    FORGETTABLE: ClassVar[bool] = False  # a claim may be undone by a crash of the database (``orm.forgettable``)
 
     holder: str | None = None  # the lease that this object holds, set by ``claim``
 
@@ -76,11 +77,13 @@ class Work(orm.Model):
             row._log(None, str(row.state), reason, who or row.owner)
         return row
 
-    def move(self, to: str, *, reason: str = "", who: str | None = None, **columns: Any) -> None:
+    def move(
+        self, to: str, *, reason: str = "", who: str | None = None, forgettable: bool = False, **columns: Any
+    ) -> None:
         """Enter ``to`` and set ``columns`` with it, or raise IllegalMove; of two workers that race, one wins.
 
-        The log entry is in the same transaction.  A move to a final state ends the lease.  When the transaction
-        around it does not commit, this object too is as it was.
+        The log entry is in the same transaction.  A move to a final state ends the lease.  ``forgettable``: a crash of
+        the database may undo it.  When the transaction around it does not commit, this object too is as it was.
         """
         source, to = str(self.state), str(to)
         if to not in self.MOVES.get(source, ()):
@@ -89,7 +92,8 @@ class Work(orm.Model):
         changes: dict[str, Any] = {"state": to, "tries": 1 if held else 0, **columns}
         if to in self.FINAL:
             changes = {"lease_until": None, "leased_by": None, **changes}
-        self._change(changes, (source, to, reason, who or (self.holder if held else None) or self.owner))
+        entry = (source, to, reason, who or (self.holder if held else None) or self.owner)
+        self._change(changes, entry, orm.forgettable() if forgettable else "TRUE")
 
     def progress(self, **columns: Any) -> None:
         """Set ``columns`` without a move; IllegalMove when the row is no longer as this object knows it."""
@@ -171,9 +175,12 @@ class Work(orm.Model):
         where, params = f'"{key}" = ? AND state = ? AND attempt = ?', [self._pk, str(self.state), self.attempt]
         return (f"{where} AND leased_by = ?", [*params, self.holder]) if self._holds() else (where, params)
 
-    def _change(self, columns: dict[str, Any], entry: tuple[str | None, str, str, str] | None = None) -> None:
+    def _change(
+        self, columns: dict[str, Any], entry: tuple[str | None, str, str, str] | None = None, condition: str = "TRUE"
+    ) -> None:
         """Set ``columns``, and with them write ``entry`` into the log: PostgreSQL takes both as one statement."""
-        where, params = self._mine()
+        mine, params = self._mine()
+        where = f"{mine} AND {condition}"
         columns = {**columns, "updated": orm.now()}
         if entry is None:
             found = statement.update(type(self), columns, where, *params)
@@ -242,6 +249,7 @@ def _take(model: type[W], id: Any, attempt: int, seconds: float) -> W:
     where = (
         f'"{key}" = ? AND attempt = ? AND (lease_until IS NULL OR lease_until < {now.sql}) AND not_before <= {now.sql}'
         f" AND {claimable} AND (cancel IS NULL OR NOT {_among(cancellable)})"
+        f" AND {orm.forgettable() if model.FORGETTABLE else 'TRUE'}"
     )
     changes = {
         "attempt": peewee.SQL("attempt + 1"),

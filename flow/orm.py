@@ -89,6 +89,7 @@ class Data(Work):
     FAILED = State.ER
     CANCELLED = State.ER
     CLAIMABLE = frozenset({State.WT, State.PP, State.PR})
+    FORGETTABLE = True  # whatever lasts comes in a later commit, which asks whose the object is
 
     process = peewee.BigIntegerField()
     type = peewee.CharField(100, index=True)

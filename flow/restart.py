@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 from ..common import orm
 from ..common.errors import Conflict
@@ -54,7 +55,7 @@ def restart(
         raise Conflict("What it started still runs; cancel it first.", id=data.id, running=running)
     with orm.transaction():
         for row in failed:
-            columns = dict(_CLEARED)
+            columns: dict[str, Any] = dict(_CLEARED)
             if row.id in (overrides or {}):
                 columns["resources"] = json.dumps(dict((overrides or {})[row.id]))
             row.move(State.RE, who=who, reason="restart", **columns)

@@ -105,7 +105,8 @@ class _Run:
         if program is None:
             return False
         if self.data.state != State.PR:
-            self.data.move(State.PR, **({} if self.data.state == State.PP else {"started": orm.now()}))
+            begun = {} if self.data.state == State.PP else {"started": orm.now()}
+            self.data.move(State.PR, forgettable=True, **begun)
         commands = Commands(self.executor.view(program), Collector(self.executor.view(program), self.shelf))
         with self.place.messages.open("ab") as file:
             self.journal = logs.Journal(file, self.settings.flow.max_log_bytes)
@@ -141,7 +142,9 @@ class _Run:
                 self.data.end_badly(error.message, process_rc=1, started=orm.now())
                 return None
         if self.data.state == State.WT and (world.archived or world.transactions):
-            self.data.move(State.PP, started=orm.now())  # they may have to be copied, which takes its time
+            self.data.move(
+                State.PP, forgettable=True, started=orm.now()
+            )  # they may have to be copied, which takes its time
         flow = self.settings.flow
         return Program(
             text=text,

@@ -1,6 +1,7 @@
 """A failed job's second chance: its bytes are there still, or an administrator brings them."""
 
 from pathlib import Path
+from typing import Any
 
 from ..common import draft, orm
 from ..common.errors import NotFound
@@ -62,7 +63,7 @@ def _reopen_as_it_was(job: Job, who: str, ring_seconds: float, failed_only: bool
         doubt(job)
 
 
-def _reopen(job: Job, who: str, ring_seconds: float, **columns: object) -> None:
+def _reopen(job: Job, who: str, ring_seconds: float, **columns: Any) -> None:
     job.move(
         State.RECEIVED,
         who=who,

@@ -440,6 +440,15 @@ def test_hooks_run_with_the_connection_given_back(postgres_url):
     assert seen == [True]
 
 
+def test_what_may_be_forgotten_does_not_wait_for_the_disk_and_a_transaction_always_does(postgresql):
+    asked = "SELECT current_setting('synchronous_commit') WHERE"
+    with orm.session():
+        assert orm.rows(f"{asked} {orm.forgettable()}") == [("off",)]
+        assert orm.rows(f"{asked} TRUE") == [("on",)]
+        with orm.transaction():
+            assert orm.rows(f"{asked} {orm.forgettable()}") == [("on",)]
+
+
 def test_question_marks_and_percents_are_spelt_for_psycopg():
     assert postgres.translated("a = ? AND b LIKE '%?' AND \"c?\" % 2") == "a = %s AND b LIKE '%%?' AND \"c?\" %% 2"
 
