@@ -31,9 +31,9 @@ class DataPart(orm.Model):
             try:
                 with orm.savepoint():
                     orm.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-                orm.execute("CREATE INDEX IF NOT EXISTS data_parts ON data USING gin (name gin_trgm_ops)")
+                    orm.execute("CREATE INDEX IF NOT EXISTS data_parts ON data USING gin (name gin_trgm_ops)")
                 return
-            except peewee.ProgrammingError as error:  # it takes the right to create in the database
+            except peewee.ProgrammingError as error:  # it takes a right, and a schema that the search path names
                 logger.info("pg_trgm: %s", error)
         logger.warning("parts of names stay without an index: the extension pg_trgm cannot be made")
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -225,19 +226,24 @@ def test_processes_are_found_by_text_and_filters(objects):
         lists.processes({"status": "OK"}, 10)
 
 
-def test_parts_of_names_are_found_where_the_extension_cannot_be_made(postgres):
+@pytest.mark.parametrize(
+    "before", ["SELECT 1", "CREATE SCHEMA apart; CREATE EXTENSION pg_trgm SCHEMA apart"], ids=["no right", "elsewhere"]
+)
+def test_parts_of_names_are_found_where_the_extension_cannot_be_made_or_used(postgres, before):
     url = postgres.create_database()
+    role = f"plain_{uuid.uuid4().hex}"  # roles are those of all databases
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE ROLE plain LOGIN")
-        connection.execute("GRANT ALL ON SCHEMA public TO plain")
+        connection.execute(before)
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+        connection.execute(f"GRANT ALL ON SCHEMA public TO {role}")
     orm.disconnect()
     try:
-        orm.connect(Database(peewee_url=url.replace("//postgres@", "//plain@"), connect_attempts=1))
+        orm.connect(Database(peewee_url=url.replace("//postgres@", f"//{role}@"), connect_attempts=1))
         SCHEMA.sync()
         SCHEMA.sync()
         row = Data.create(state="OK", process=1, type="data:a:", owner="ann", name="some liver")
         assert ids(lists.data({"name__contains": "liv"}, "ann", 10)) == {row.id}
-        assert orm.rows("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'") == []
+        assert orm.rows("SELECT 1 FROM pg_indexes WHERE indexname = 'data_parts'") == []
     finally:
         orm.disconnect()
         postgres.drop_database(url)
