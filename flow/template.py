@@ -28,6 +28,7 @@ from .metering import NAME_SECONDS, NAME_STEPS, TooMuch, foreseen, metered, prin
 
 MAX_CHARACTERS = 16 << 20  # of a rendered text
 MAX_REPEAT = 1 << 20  # characters or items that one multiplication or power may make
+MAX_BITS = 4096  # of a number that a multiplication or power makes
 
 
 class BadTemplate(BadRequest):
@@ -172,6 +173,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self, *, autoescape: bool, filters: Mapping[str, Callable[..., Any]]) -> None:
         super().__init__(undefined=Nothing, autoescape=autoescape, keep_trailing_newline=True, cache_size=0)
+        self.filters["sum"] = metering.added
         self.filters.update(filters)
         self.filters = {name: _forgiving(name, function) for name, function in self.filters.items()}
         self.filters["safe"] = _safe
@@ -215,9 +217,11 @@ class _Environment(ImmutableSandboxedEnvironment):
             operator == "**"
             and isinstance(left, int)
             and isinstance(right, int)
-            and (left.bit_length() * abs(right) > 4096)
+            and (left.bit_length() * abs(right) > MAX_BITS)
         ):
             raise SecurityError("the power is too large")
+        if operator == "*" and len(numbers) == 2 and sum(map(int.bit_length, numbers)) > MAX_BITS:
+            raise TooMuch("it makes too large a number")
         if operator == "%" and isinstance(left, str):
             foreseen("format", left, right if isinstance(right, tuple) else [right], {})
         return sized(super().call_binop(context, operator, left, right))

@@ -21,6 +21,9 @@ ENDLESS = [
 ]
 TWINS = "{% set n = namespace(x=[1]) %}{% for a in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
 HUGE = [
+    "{% set n = namespace(s=10) %}{% for a in range(60) %}{% set n.s = n.s * n.s %}{% endfor %}",
+    "{{ ([range(99999) | list] * 99999) | sum(start=[]) | length }}",
+    "{{ range(99999) | map('string') | map('list') | sum(start=[1] * 99999) | length }}",
     TWINS + "{{ n.x }}",
     TWINS + "{{ n.x | tojson }}",
     TWINS + "{{ n.x | join }}",
@@ -76,3 +79,19 @@ def test_long_steps_end_by_the_clock_of_the_processor():
             ENGINE._plain.counted  # noqa: B018 - a step
     with pytest.raises(LookupError):
         sized("outside of any rendering")
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("[[1], [2, 3]] | sum(start=[])", [1, 2, 3]),
+        ("[0.5, 2] | sum", 2.5),
+        ("[] | sum", 0),
+        ("[{'a': 2}, {'a': 3}] | sum(attribute='a', start=1)", 6),
+        ("[['a'], ['b']] | map('sum', start='') | list", ["a", "b"]),
+        ("[1, 'a'] | sum", None),
+        ("12345678 * 87654321", 1082152022374638),
+    ],
+)
+def test_sums_and_products_are_what_they_were(text, result):
+    assert ENGINE.expression(text, {}) == result
