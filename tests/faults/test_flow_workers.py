@@ -74,14 +74,17 @@ def test_a_worker_whose_pool_stands_still_ends_and_the_next_one_does_its_work(ho
     main.wait(30)
     (tmp_path / "sitecustomize.py").write_text("from pacifica.common import worker; worker.RING_SECONDS = 0.5\n")
     suite.environment["PYTHONPATH"] = str(tmp_path)  # it rings for one row every ten seconds else
+    still: list[int] = []
     try:
         suite.start_worker("flow")
-        for pid in house.pool():
+        still += house.pool()
+        for pid in still:
             house.signal(pid, signal.SIGSTOP)
         number = Flow(suite).create("number")
         assert suite.workers["flow"].wait(60) == 1
         assert "this worker hears no message of pacifica.flow" in suite.logged("worker-flow")
     finally:
+        house.kill(*still)  # who stands still does not notice that its parent has ended
         del suite.environment["PYTHONPATH"]
         suite.restart()
     ended = Flow(suite).ended(number)

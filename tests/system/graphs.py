@@ -73,8 +73,8 @@ class House:
         return descendants(self.suite.workers["flow"].pid)
 
     def pool(self) -> list[int]:
-        """Return the worker's children, without what they run."""
-        return children(self.suite.workers["flow"].pid)
+        """Return the worker's children, without what they run; those that were killed are replaced first."""
+        return until(lambda: children(self.suite.workers["flow"].pid), 60, "a child of the worker")
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal."""
@@ -115,7 +115,7 @@ class Graph:
         sql = f"SELECT id, state, attempt, lease_until - {now} FROM data WHERE id >= ? AND state NOT IN ('OK', 'ER')"
         return self.suite.query(sql, self.ids[0])
 
-    def ended(self, seconds: float = 60.0) -> None:
+    def ended(self, seconds: float = 240.0) -> None:
         """Wait until all have; asks over one connection, since a new one each time would cost as much as a run."""
         sql = "SELECT 1 FROM data WHERE id >= %s AND state NOT IN ('OK', 'ER') LIMIT 1"
         with psycopg.connect(self.suite.database, autocommit=True) as connection:
