@@ -21,7 +21,7 @@ from ..common.errors import BadRequest, NeighbourAway, ServiceError
 
 PIECE = 1 << 20  # bytes
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 600.0
-POLL_SECONDS = 0.1
+POLL_SECONDS, PAUSE_SECONDS = 0.1, 600.0  # of an ingest that has the file already
 _END = b"\0" * 1024  # of a tar
 _SHA1 = "0" * 40
 
@@ -48,12 +48,23 @@ def send(path: Path, url: str, about: Mapping[str, str], token: str = "") -> int
             session.headers["Authorization"] = f"Bearer {token}"
         headers = {"Content-Type": "application/octet-stream"}
         state = _asked(session, "POST", f"{url.rstrip('/')}/upload", data=bundle, headers=headers)
-        while not state["complete"]:
-            time.sleep(POLL_SECONDS)
-            state = _asked(session, "GET", f"{url.rstrip('/')}/get_state", params={"job_id": state["job_id"]})
+        state = _ended(session, f"{url.rstrip('/')}/get_state", state)
     if state["state"] != "OK":
         raise NotSent(f"{path.name!r:.200} was not archived: {state['exception']}"[:1000])
     return int(next(iter(files_of(state["job_id"])))["_id"])
+
+
+def _ended(session: requests.Session, url: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Ask until the job has ended, also past a pause of ingest: it has the file, and goes on with it afterwards."""
+    heard = time.monotonic()
+    while not state["complete"]:
+        time.sleep(POLL_SECONDS)
+        try:
+            state, heard = _asked(session, "GET", url, params={"job_id": state["job_id"]}), time.monotonic()
+        except NeighbourAway:
+            if time.monotonic() - heard > PAUSE_SECONDS:
+                raise
+    return state
 
 
 def _asked(session: requests.Session, method: str, url: str, **options: Any) -> dict[str, Any]:
@@ -64,6 +75,8 @@ def _asked(session: requests.Session, method: str, url: str, **options: Any) -> 
         raise NeighbourAway(f"What answers at {url} is no ingest.") from None
     except requests.RequestException as error:
         raise NeighbourAway(f"ingest at {url} does not answer: {type(error).__name__}.") from error
+    if answer.status_code in (502, 503, 504):
+        raise NeighbourAway(f"ingest at {url} answers {answer.status_code}.")
     if answer.status_code != 200 or "job_id" not in said:
         raise NotSent(f"ingest at {url} answers {answer.status_code}: {said.get('message', '')}"[:1000])
     return dict(said)
