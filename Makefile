@@ -22,7 +22,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt common/version.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
-		--editable '.[postgres,uwsgi,progress,metrics,test,dev]'
+		--editable '.[postgres,uwsgi,progress,test,dev]'
 	@touch $@
 
 demo: env  ## start the suite, upload, download, show what happened

@@ -60,12 +60,12 @@ setup(
         "PyYAML>=6.0.1",
         "Jinja2>=3.1.6",
         "tenacity>=9.0",
+        "prometheus_client>=0.21",
     ],
     extras_require={
         "postgres": ["psycopg[binary]>=3.2"],
         "uwsgi": ["uWSGI>=2.0.28"],
         "progress": ["tqdm>=4.66"],
-        "metrics": ["prometheus_client>=0.21"],
         "test": [
             "cloudevents>=2.0",
             "coverage>=7.6",

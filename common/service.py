@@ -4,7 +4,7 @@ A service declares one ``Service`` in its room ``service`` and lists it under th
 ``pacifica.services``; nothing on this floor names a service.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -17,6 +17,8 @@ from . import memory, orm
 from .config import Reader
 from .errors import SchemaMismatch
 from .health import Check, database_answers, volume_has_room
+from .metrics import Source, of_process, of_work
+from .monitor import Metrics
 from .outbox import configure
 from .rest import application
 from .schema import Schema
@@ -35,6 +37,7 @@ class Service:
     root: Callable[[Any, Volume], object]  # the CherryPy tree for settings and volume
     worker: celery.Celery | None = None
     provides: Mapping[str, str] = field(default_factory=dict)  # name in `up --json` -> path
+    watched: Sequence[Source] = ()  # figures of its own for /metrics
 
     @cached_property
     def volume(self) -> Volume:
@@ -63,7 +66,9 @@ class Service:
         settings = self.settings()
         configure(settings.celery.broker_url)
         checks: list[Check] = [database_answers, volume_has_room(self.volume)]
-        made = application(self.root(settings, self.volume), settings, service=self.name, checks=checks)
+        root: Any = self.root(settings, self.volume)
+        root.metrics = Metrics([of_process(self.name, self.volume), of_work(self.schema.models), *self.watched])
+        made = application(root, settings, service=self.name, checks=checks)
         memory.settle()
         return made
 

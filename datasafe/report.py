@@ -1,9 +1,11 @@
 """What the audit has to say: how much was read again, how long ago, and what is wrong (docs/audit.md)."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ..common import orm
+from ..common.metrics import Gauge
 from ..common.moment import zulu
 from .audit import THINGS
 from .config import Audit
@@ -66,6 +68,15 @@ def findings(viewer: Viewer | None = None, after: int = 0, limit: int = PAGE) ->
         }
         for id, thing, name, kind, path, files, expected, seen, since, checked in found
     ]  # fmt: skip
+
+
+def gauges() -> Iterator[Gauge]:
+    """Yield what ``GET /metrics`` tells of the audit: the age of the oldest check, and how much is wrong."""
+    oldest = _oldest(orm.clock())
+    age = oldest["age_seconds"] if oldest else 0.0
+    count = orm.rows("SELECT count(*) FROM finding")[0][0]
+    yield Gauge("pacifica_audit_oldest_seconds", "Since the oldest check of a pack or dataset.", (), [((), age)])
+    yield Gauge("pacifica_audit_findings", "What is damaged or missing.", (), [((), float(count))])
 
 
 def _oldest(now: float) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from ..common.service import Service
 from .config import settings
 from .orm import SCHEMA
+from .report import gauges
 from .rest import Root
 from .tasks import app
 
@@ -21,4 +22,5 @@ SERVICE = Service(
         "datasets": "/api",
         "catalog": "/catalog",
     },
+    watched=[gauges],
 )
