@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,6 +82,23 @@ class Node:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _answers(self) -> bool:
+        """Tell whether a client gets in."""
+        raise NotImplementedError
+
+    def _await(self, seconds: float) -> None:
+        """Return when the server answers; AssertionError with its own last words when it ends, or takes too long."""
+
+        def answers() -> bool:
+            assert self.process is not None and self.process.poll() is None, "it ended"
+            return self._answers()
+
+        try:
+            wait_until(answers, seconds, f"an answer of {type(self).__name__}")
+        except AssertionError as error:
+            said = (self.folder / "output.log").read_text(errors="replace")[-4000:]
+            raise AssertionError(f"{error}; it said:\n{said}") from None
+
     def _wait_for_end(self) -> None:
         def is_gone() -> bool:  # runuser, who stands still with its child, may have missed that this was thawed
             self.thaw()
@@ -140,7 +158,7 @@ class PostgresNode(Node):
             options |= {"fsync": "on", "full_page_writes": "on"}
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         self._spawn([self.programs / "postgres", "-D", self.folder / "data", *words])
-        wait_until(self._answers, 30, "an answer of PostgreSQL")
+        self._await(60)
         return self
 
     def stop(self, mode: str = "fast") -> None:
@@ -184,7 +202,6 @@ class RabbitNode(Node):
         self.environment = {
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_PORT": str(self.port),
-            "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
@@ -202,9 +219,18 @@ class RabbitNode(Node):
         return f"pyamqp://guest:guest@127.0.0.1:{self.port}//"
 
     def start(self) -> "RabbitNode":
-        """Start the node and return when it answers."""
-        self._spawn([_program("rabbitmq-server")], **self.environment)
-        wait_until(self._answers, 180, "an answer of RabbitMQ")
+        """Start the node and return when it answers; once more where it does not, with its last words as a warning."""
+        for last in (False, True):
+            self.environment["RABBITMQ_DIST_PORT"] = str(free_port())
+            self._spawn([_program("rabbitmq-server")], **self.environment)
+            try:
+                self._await(90)
+                break
+            except AssertionError as error:
+                if last:
+                    raise
+                warnings.warn(f"RabbitMQ is started again: {error}", stacklevel=2)
+                self.kill()
         return self
 
     def create_vhost(self) -> str:
