@@ -40,7 +40,7 @@ test-faults:  ## run the fault tests: kills, power cuts, full disks, lost broker
 	@PYTHON=$(PYTHON) tests/system/prepare
 	@$(MAKE) --no-print-directory env
 	@PYTHONPATH=.namespace $(BIN)/python -m pacifica.tests.system.apart
-	@$(BIN)/python -m pytest --timeout 600 $(if $(RESULTS),--results $(RESULTS)) $(or $(TESTS),tests/faults)
+	@$(BIN)/python -m pytest --timeout 600 -n 2 --dist loadfile $(if $(RESULTS),--results $(RESULTS)) $(or $(TESTS),tests/faults)
 
 check: env  ## lint, format, types, import rules
 	@$(BIN)/ruff check .
