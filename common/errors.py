@@ -184,7 +184,7 @@ class NeighbourAway(ServiceError):
     status = 503
     code = "neighbour_away"
     retryable = True
-    retry_after = 10
+    retry_after: int | None = 10
 
     def __init__(self, message: str = "", *, wait: float | None = None, **detail: Any) -> None:
         """Say which service; ``wait`` is what it asked for, in seconds."""

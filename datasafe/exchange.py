@@ -133,7 +133,9 @@ def _away(error: requests.RequestException) -> ServiceError:
     """Return what stands for a request that got no answer, without the URL, which may hold a password."""
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return BadUrl()
-    return NeighbourAway(f"The server does not answer, or broke off ({type(error).__name__}).")
+    away = NeighbourAway(f"The server does not answer, or broke off ({type(error).__name__}).")
+    away.retry_after = None  # nobody said when to come back
+    return away
 
 
 def _refusal(answer: requests.Response) -> ServiceError:

@@ -71,7 +71,8 @@ def _ulimits(limits: Limits) -> Iterable[tuple[str, int]]:
         ("-c", resource.RLIMIT_CORE, 0, 1),
         ("-d", resource.RLIMIT_DATA, limits.memory_bytes, 1024),
         ("-f", resource.RLIMIT_FSIZE, limits.file_bytes, 1024),
-        ("-t", resource.RLIMIT_CPU, limits.cpu_seconds, 1),
+        ("-S -t", resource.RLIMIT_CPU, limits.cpu_seconds, 1),  # SIGXCPU says why; who outlives it is killed
+        ("-H -t", resource.RLIMIT_CPU, limits.cpu_seconds and limits.cpu_seconds + 1, 1),
         ("-u", resource.RLIMIT_NPROC, limits.processes, 1),
     ]
     for option, which, value, unit in asked:

@@ -190,14 +190,8 @@ class Supervisor:
     def _outcome(self, returncode: int, seconds: float) -> Outcome:
         code = returncode if returncode >= 0 else 128 - returncode
         ended = self.ended
-        # the kernel ends one process at its own limit, between two looks of ours
-        if (
-            ended == "exited"
-            and code == 137
-            and self.limits.cpu_seconds
-            and (self.peak.cpu_seconds > self.limits.cpu_seconds - 2 * TICK_SECONDS)
-        ):
-            ended = "cpu_time"
+        if ended == "exited" and self.limits.cpu_seconds and code == 128 + signal.SIGXCPU:
+            ended = "cpu_time"  # the kernel ends one process at its own limit, between two looks of ours
         return Outcome(
             returncode=code if ended == "exited" else 137,
             ended=ended,

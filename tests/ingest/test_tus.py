@@ -191,16 +191,16 @@ def test_a_creation_whose_bytes_are_wrong_leaves_no_upload(client: Client, suite
     before = suite.spooled()
     answer = client.create(100, b"abc", Upload_Checksum=checksum(b"abd"))
     assert answer.status_code == 460
-    assert suite.spooled() == before
+    assert set(suite.spooled()) <= set(before)
 
 
 def test_terminating_frees_the_room_and_leaves_410(client: Client, suite: Suite) -> None:
     before = suite.spooled()
     url = client.open(1 << 20)
     client.patch(url, 0, b"x" * 1000)
-    assert len(suite.spooled()) == len(before) + 1
+    (own,) = set(suite.spooled()) - set(before)  # what others left goes in its own time
     assert client.ask("DELETE", url).status_code == 204
-    assert suite.spooled() == before
+    assert own not in suite.spooled()
     for method in ("HEAD", "DELETE"):
         assert client.ask(method, url).status_code == 410
     gone = client.patch(url, 1000, b"x")
