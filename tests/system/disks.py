@@ -1,5 +1,6 @@
 """Small file systems of a test's own; mounting them needs root."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -55,15 +56,28 @@ def filled(folder: Path, *, size: int | None = None, inodes: int | None = None) 
     ballast.mkdir()
     try:
         if size is not None:
-            with (ballast / "bytes").open("wb") as file:
-                room = os.statvfs(folder)
-                os.posix_fallocate(file.fileno(), 0, max(1, room.f_bavail * room.f_frsize - size))
+            _take(ballast / "bytes", size)
         if inodes is not None:
             for number in range(os.statvfs(folder).f_favail - inodes):
                 (ballast / str(number)).touch()
         yield
     finally:
         shutil.rmtree(ballast)
+
+
+def _take(path: Path, left: int) -> None:
+    """Make ``path`` as large as leaves so many bytes; others who write take some meanwhile."""
+    with path.open("wb") as file:
+        for last in (False, False, False, False, True):
+            room = os.statvfs(path)
+            try:
+                os.posix_fallocate(file.fileno(), 0, max(1, room.f_bavail * room.f_frsize - left))
+            except OSError as error:
+                if last or error.errno != errno.ENOSPC:
+                    raise
+                file.truncate(0)
+            else:
+                return
 
 
 @contextmanager
