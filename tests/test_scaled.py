@@ -61,7 +61,7 @@ def test_plain_uwsgi_gives_each_process_connections_of_its_own(plain: Scaled) ->
 
     def have_both_answered() -> bool:  # one after the other, so that no check of ours notices a shared connection
         ask(0)
-        return len(set(re.findall(r"\[pid: (\d+)\|", plain.logged("web-ingest")))) == 2
+        return len(set(re.findall(r"\[pid: (\d+)\|.*GET /get_state", plain.logged("web-ingest")))) == 2
 
     until(have_both_answered, 30, "an answer of each process")
     asked = "query LIKE '%FROM job WHERE id = %' AND datname = current_database() AND pid <> pg_backend_pid()"
