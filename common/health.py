@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import cherrypy
 
@@ -19,7 +19,26 @@ LOG = logging.getLogger(__name__)
 
 Check = Callable[[], None]
 
-_FRESH_SECONDS = 1.0  # strangers may ask: they cannot make us work more often than this
+_FRESH_SECONDS = 1.0  # whoever asks cannot make us work more often than this
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """What ``make`` returned last, made anew when it is older than a second; one thread makes it, the others wait."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        """Make nothing yet."""
+        self._make, self._lock = make, threading.Lock()
+        self._until, self._made = 0.0, list[T]()
+
+    def __call__(self) -> T:
+        """Return it; what ``make`` raises is raised, and the next one tries again."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._made = [self._make()]
+                self._until = time.monotonic() + _FRESH_SECONDS
+            return self._made[0]
 
 
 class HasRoom(Protocol):
@@ -47,17 +66,11 @@ class Readyz:
 
     def __init__(self, checks: Sequence[Check]) -> None:
         """Run ``checks`` in this order, at most once a second."""
-        self._checks = checks
-        self._lock = threading.Lock()
-        self._until, self._reasons = 0.0, {}  # type: float, dict[str, str]
+        self._reasons = Recent(lambda: dict(filter(None, map(_reason, checks))))
 
     def GET(self) -> dict[str, Any]:
         """Answer from the last run where it is fresh."""
-        with self._lock:
-            if time.monotonic() >= self._until:
-                self._reasons = dict(filter(None, map(_reason, self._checks)))
-                self._until = time.monotonic() + _FRESH_SECONDS
-            reasons = self._reasons
+        reasons = self._reasons()
         if reasons:
             cherrypy.serving.response.status = 503
             cherrypy.serving.response.headers["Retry-After"] = "5"
