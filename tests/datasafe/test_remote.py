@@ -87,15 +87,21 @@ def test_a_download_goes_on_where_it_broke_off(client: HttpClient, proxy: Proxy,
     assert proxy.faults == [] and list(tmp_path.glob(".*")) == []
 
 
-def test_the_next_call_goes_on_where_the_last_one_was_killed(
-    client: HttpClient, proxy: Proxy, folder: Path, tmp_path: Path
-) -> None:
+def half_fetched(client: HttpClient, proxy: Proxy, folder: Path, tmp_path: Path) -> tuple[str, Path]:
+    """Upload ``folder``, fetch half of it before the server is away, and return (LOI, the bytes that wait)."""
     loi = client.create(SERIES)
     client.upload(loi, folder)
     proxy.faults = [["GET", "?version=1", ""], ["GET", "?version=1", "half"]]
     proxy.fail("GET", "?version=1", "reset", exchange.TRIES**2)
     assert failed(lambda: client.download(loi, tmp_path / "back")) == "neighbour_away"
     (waiting,) = tmp_path.glob(".back.*.partial")
+    return loi, waiting
+
+
+def test_the_next_call_goes_on_where_the_last_one_was_killed(
+    client: HttpClient, proxy: Proxy, folder: Path, tmp_path: Path
+) -> None:
+    loi, waiting = half_fetched(client, proxy, folder, tmp_path)
     had = waiting.stat().st_size
     assert had > 1_000_000 and not (tmp_path / "back").exists() and not list(tmp_path.glob(".back.*.part"))
     with waiting.open("rb") as other:
@@ -110,12 +116,7 @@ def test_the_next_call_goes_on_where_the_last_one_was_killed(
 def test_bytes_that_waited_and_rotted_are_noticed_and_fetched_again(
     client: HttpClient, proxy: Proxy, folder: Path, tmp_path: Path
 ) -> None:
-    loi = client.create(SERIES)
-    client.upload(loi, folder)
-    proxy.faults = [["GET", "?version=1", ""], ["GET", "?version=1", "half"]]
-    proxy.fail("GET", "?version=1", "reset", exchange.TRIES**2)
-    assert failed(lambda: client.download(loi, tmp_path / "back")) == "neighbour_away"
-    (waiting,) = tmp_path.glob(".back.*.partial")
+    loi, waiting = half_fetched(client, proxy, folder, tmp_path)
     content = bytearray(waiting.read_bytes())
     content[500_000] ^= 1
     waiting.write_bytes(content)
