@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -18,16 +18,6 @@ pytestmark = pytest.mark.xdist_group("restarts")
 ROUNDS = 30
 STILL_SECONDS = 4.0  # a standstill lasts up to so long: twice a lease
 ENDED = "SELECT count(*) FROM data WHERE id > %s AND state IN ('OK', 'ER')"
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Flow on servers of its own, which lives through all rounds."""
-    house = House(tmp_path_factory.mktemp("rounds"))
-    try:
-        yield house.start(tmp_path_factory.mktemp("processes"))
-    finally:
-        house.remove()
 
 
 class Faults:

@@ -1,7 +1,6 @@
 """Flow without workers, with workers that die again and again, and with a broker that is not patient."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import amqp
@@ -15,16 +14,6 @@ from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import until
 
 pytestmark = pytest.mark.xdist_group("restarts")
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Flow on servers of its own, which lives through all rounds."""
-    house = House(tmp_path_factory.mktemp("rounds"))
-    try:
-        yield house.start(tmp_path_factory.mktemp("processes"))
-    finally:
-        house.remove()
 
 
 def test_a_run_that_kills_each_worker_is_given_up_and_the_others_go_on(house: House):
