@@ -21,7 +21,6 @@ def environment(
         "PATH": f"{PATH}:{runtime}/bin",
         "HOME": work,
         "TMPDIR": temporary,
-        "LANG": "C.UTF-8",
         "RESOLWE_HOST_URL": "localhost",
         "RUNNING_IN_CONTAINER": "1",
         "RUNNING_IN_DOCKER": "1",
@@ -42,6 +41,7 @@ def script(program: str, limits: Limits) -> bytes:
     """
     lines = [f"ulimit {option} {value}" for option, value in _ulimits(limits)]
     lines += [
+        'export LANG="${LANG-C.UTF-8}"',  # not sooner: what starts the shell would load the language, once each
         'cd "$HOME"',
         "export RE_SHELL=$$",
         '. "$RE_RUNTIME/functions.sh"',

@@ -99,6 +99,13 @@ def test_inputs_are_read_and_cannot_be_changed(run, executor, open_folder):
         assert (ran.shelf / "l").read_text() == "kept"
 
 
+def test_a_program_speaks_utf_8(run, executor):
+    ran = run(executor, 'set +x; word=é; re-info "${#word}"; re-info "$(printenv LANG)"')
+    assert ran.report.info == ["1", "C.UTF-8"]
+    ran = run(executor, 're-info "$(printenv LANG)"', environment={"LANG": "C"})
+    assert ran.report.info == ["C"]
+
+
 def test_tools_come_last_in_the_path(run, executor, open_folder):
     tools = open_folder / "tools"
     tools.mkdir(exist_ok=True)
@@ -290,7 +297,9 @@ def listener():
 
 
 def test_the_network_is_there_on_request(run, sandbox, listener):
-    ran = run(sandbox, f"exec 3<>/dev/tcp/127.0.0.1/{listener} && re-info connected", network=True)
+    program = f'exec 3<>/dev/tcp/127.0.0.1/{listener} && re-info connected; re-save hosts "$(</etc/hosts)"'
+    ran = run(sandbox, program, network=True)
+    assert ran.calls[-1].arguments == ("hosts", Path("/etc/hosts").read_text().rstrip("\n"))
     assert ran.report.info == ["connected"]
 
 
