@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .channel import Call
+from .etc import Etc
 from .executor import MIB, RUNTIME, ExecutorFailed, Outcome, Program, Workplace
 from .pipes import Pipes, memory_file
 from .preamble import command, environment, script, shell
@@ -24,27 +25,6 @@ from .view import View
 
 WORK, INPUTS, TOOLS, HOME = "/work", "/inputs", "/tools", "/runtime"
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-ETC = (
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "alternatives",
-    "localtime",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "ca-certificates",
-    "mime.types",
-    "magic",
-    "fonts",
-    "java-11-openjdk",
-    "java-17-openjdk",
-    "R",
-    "perl",
-    "python3",
-    "inputrc",
-    "protocols",
-    "services",
-)
 NETWORK_ETC = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "host.conf")
 SHARED_BYTES = 64 * MIB  # of /dev/shm, which is memory
 NOT_ENFORCED = (
@@ -64,7 +44,8 @@ class BubblewrapExecutor:
         if found is None:
             raise ExecutorFailed("bubblewrap is not installed")
         self._bwrap = found
-        self._fixed = [*_system(system), *_folders(["/etc/ssl/certs"]), *_etc(ETC)]
+        self._fixed = list(_system(system))
+        self._etc = {False: Etc(), True: Etc(NETWORK_ETC)}  # by whether the program has the network
 
     def view(self, program: Program) -> View:
         """Return the view of the sandbox."""
@@ -120,7 +101,8 @@ class BubblewrapExecutor:
                 words += ["--cap-add", capability]
         else:
             words += ["--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
-        words += [*self._fixed, *(_etc(NETWORK_ETC) if program.network else ())]
+        etc = self._etc[program.network].folder(place.path.parent)
+        words += [*self._fixed, "--ro-bind", str(etc), "/etc", *(_etc(NETWORK_ETC) if program.network else ())]
         words += [
             "--proc",
             "/proc",
@@ -183,11 +165,8 @@ def _system(more: tuple[Path, ...]) -> Iterator[str]:
 
 
 def _etc(names: tuple[str, ...]) -> Iterator[str]:
-    """Yield the binds of those parts of ``/etc`` that programs need and that hold no secrets."""
+    """Yield the binds of those parts of ``/etc`` that are as the host has them now."""
     for name in names:
         path = Path("/etc", name)
         if path.exists():
             yield from ("--ro-bind", str(path.resolve()), str(path))
-    if names is ETC:
-        for name in ("passwd", "group"):
-            yield from ("--ro-bind", str(RUNTIME / name), f"/etc/{name}")

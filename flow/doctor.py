@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +85,9 @@ def _tried(name: str, work: Path | None) -> Iterator[Finding]:
 def _run(name: str, work: Path | None) -> tuple[Outcome, set[str]]:
     said: set[str] = set()
     executor = choose(name)
-    place = Workplace.make(Path(work or tempfile.gettempdir()) / f"doctor-{uuid.uuid4().hex}")
+    folder = Path(tempfile.mkdtemp(prefix="doctor-", dir=work))  # its own, for what the executor lays beside a run
+    folder.chmod(0o755)
+    place = Workplace.make(folder / "run")
     try:
         limits = Limits(wall_seconds=SECONDS, processes=64)
         outcome = executor.run(
@@ -97,6 +98,7 @@ def _run(name: str, work: Path | None) -> tuple[Outcome, set[str]]:
         return outcome, said
     finally:
         place.remove()
+        shutil.rmtree(folder)
 
 
 _PROGRAM = f"""

@@ -61,13 +61,8 @@ def test_a_pack_that_lacks_rows_is_not_published():
     assert ledger.locate([1]) == {}
 
 
-def batches(monkeypatch, size):
-    for name in ("BATCH", "BATCH_POSTGRES"):
-        monkeypatch.setattr(draft, name, size)
-
-
 def test_each_batch_is_fenced_within_its_own_transaction(monkeypatch):
-    batches(monkeypatch, 4)
+    monkeypatch.setattr(draft, "BATCH", 4)
     pack = drafted(7, count=10)
     fences = []
 
@@ -84,7 +79,7 @@ def test_each_batch_is_fenced_within_its_own_transaction(monkeypatch):
 
 
 def test_a_new_attempt_starts_clean(monkeypatch):
-    batches(monkeypatch, 2)
+    monkeypatch.setattr(draft, "BATCH", 2)
     other = archived(8, first=100)
     old = drafted(7, attempt=1, first=1, count=5)
     draft.add_files(old, file_rows(1, 5), no_fence)
