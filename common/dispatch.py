@@ -32,12 +32,7 @@ class Dispatcher(cherrypy.dispatch.MethodDispatcher):
     def __call__(self, path_info: str) -> None:
         """Set the current request's handler and, unless it is public, its principal."""
         request = cherrypy.serving.request
-        node, left = request.app.root, [part for part in path_info.split("/") if part]
-        while left and (child := _child(node, left[0])) is not None:
-            node = child
-            del left[0]
-        if left:
-            node = getattr(node, "others", node)
+        node, left = find(request.app.root, path_info)
         methods = _methods(node.__class__)
         method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
         function = getattr(node, method) if method in methods else None
@@ -49,6 +44,15 @@ class Dispatcher(cherrypy.dispatch.MethodDispatcher):
             raise _not_allowed(methods)
         parts = [part.replace("%2F", "/") for part in left]  # as cheroot leaves an escaped slash
         request.handler = lambda: _call(function, parts, request.params)
+
+
+def find(root: Any, path: str) -> tuple[Any, list[str]]:
+    """Return the resource that answers ``path`` below ``root``, and the parts that are left for its handler."""
+    node, left = root, [part for part in path.split("/") if part]
+    while left and (child := _child(node, left[0])) is not None:
+        node = child
+        del left[0]
+    return getattr(node, "others", node) if left else node, left
 
 
 def walk(root: Any, path: str = "") -> list[tuple[str, str, bool]]:

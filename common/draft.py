@@ -17,6 +17,8 @@ from .sidecar import Sidecar
 from .spool import Received
 from .volume import Volume, keep, new_name
 
+BATCH_POSTGRES = 50_000  # rows of one transaction: there nobody else waits, and each commit does, for the disk
+
 log = logging.getLogger(__name__)
 
 
@@ -47,17 +49,18 @@ def begin_pack(
 def add_files(pack: Pack, rows: Iterable[Sequence[Any]], fence: Callable[[], None]) -> int:
     """Write file rows (``ARCHIVED_FILE_COLUMNS``) under the unpublished ``pack`` and return how many.
 
-    Each 10,000 are one transaction, which ``fence`` opens: what it raises (a stale attempt) stops the writing, and
-    the rows written so far stay, invisible, for the next attempt or the reaper to delete.
+    Each batch is one transaction, which ``fence`` opens: what it raises (a stale attempt) stops the writing, and the
+    rows written so far stay, invisible, for the next attempt or the reaper to delete.
     """
     columns = ("pack", "transaction", *ARCHIVED_FILE_COLUMNS)
     head, rest = (pack.id, pack.job), iter(rows)
-    written, batch = 0, BATCH
-    while batch == BATCH:
+    size = BATCH_POSTGRES if orm.is_postgres() else BATCH
+    written, batch = 0, size
+    while batch == size:
         with orm.transaction():
             fence()
             # as they are made, so that PostgreSQL is at work meanwhile
-            batch = orm.insert_rows(ArchivedFile, columns, ((*head, *row) for row in islice(rest, BATCH)))
+            batch = orm.insert_rows(ArchivedFile, columns, ((*head, *row) for row in islice(rest, size)))
         written += batch
     return written
 

@@ -124,7 +124,7 @@ class Engine:
         """Execute a statement written with ``?`` placeholders; return how many rows it touched."""
         raise NotImplementedError
 
-    def insert_rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    def insert_rows(self, table: str, fields: Sequence[peewee.Field], rows: Iterable[Sequence[Any]]) -> int:
         """Insert by the driver's bulk path; return the number of rows."""
         raise NotImplementedError
 

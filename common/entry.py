@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from peewee import BigIntegerField, DoubleField, TextField
 
 from . import orm
+from .batch import spelled
 
 TRANSACTION, PACK, DATASET = "transaction", "pack", "dataset"  # kinds of what is entered
 
@@ -112,8 +113,8 @@ def enter_digests(pairs: Iterable[tuple[int, int]]) -> None:
         orm.execute(
             "INSERT INTO contentdigest (prefix, place) SELECT * FROM unnest(CAST(? AS BIGINT[]), CAST(? AS BIGINT[]))"
             " ON CONFLICT DO NOTHING",
-            [one for one, _ in wanted],
-            [place for _, place in wanted],
+            spelled(one for one, _ in wanted),
+            spelled(place for _, place in wanted),
         )
     elif wanted:
         orm.insert_rows(ContentDigest, ("prefix", "place"), wanted)
@@ -123,7 +124,7 @@ def places(prefixes: Collection[int], each: int) -> list[tuple[int, int]]:
     """Return (prefix, place) for those of ``prefixes`` that are known, the newest ``each`` files of one."""
     wanted = sorted(prefixes)  # in order, as above
     if orm.is_postgres():
-        return orm.rows(_PLACES_POSTGRES, wanted, each)
+        return orm.rows(_PLACES_POSTGRES, spelled(wanted), each)
     return orm.rows(_PLACES_SQLITE, json.dumps(wanted), each)
 
 

@@ -19,7 +19,7 @@ from peewee import (
 )
 
 from . import orm
-from .batch import BATCH, batches
+from .batch import BATCH, batches, spelled
 from .counter import is_id
 from .entry import PACK, queue
 from .errors import Gone, NotFound
@@ -223,7 +223,7 @@ def _rows_of(ids: Iterable[int], columns: str) -> Iterator[Any]:
     distinct = sorted(set(filter(is_id, ids)))  # in order: a third quicker, since neighbours share pages
     for batch in batches(distinct, BATCH):
         if orm.is_postgres():
-            yield from orm.rows(_KNOWN_POSTGRES.format(columns), batch, batch[0], batch[-1])
+            yield from orm.rows(_KNOWN_POSTGRES.format(columns), spelled(batch), batch[0], batch[-1])
         else:
             yield from orm.rows(_KNOWN_SQLITE.format(columns), json.dumps(batch))
 

@@ -243,14 +243,14 @@ def forgettable() -> str:
 
 
 def insert_rows(model: type[peewee.Model], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Insert ``rows`` into ``model`` by the driver's bulk path and return their number; 2-3 us a row.
+    """Insert ``rows`` into ``model`` by the driver's bulk path and return their number; 1-3 us a row.
 
-    ``columns`` are field names; values go to the driver as they are.  Runs in the caller's transaction, or in one of
-    its own, so that all rows are there or none.
+    ``columns`` are field names; values go to the driver as they are, and have the types that the fields declare.  Runs
+    in the caller's transaction, or in one of its own, so that all rows are there or none.
     """
-    names = [model._meta.combined[name].column_name for name in columns]
+    fields = [model._meta.combined[name] for name in columns]
     with transaction():
-        return database.insert_rows(model._meta.table_name, names, rows)
+        return database.insert_rows(model._meta.table_name, fields, rows)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

@@ -25,6 +25,16 @@ _PARAMETERS = {
     "tcp_user_timeout": 30_000,  # milliseconds; a server that vanished without a word
     "application_name": "pacifica",
 }
+_TYPES = {  # PostgreSQL's, by peewee's name
+    "BIGAUTO": "int8",
+    "BIGINT": "int8",
+    "INT": "int4",
+    "SMALLINT": "int2",
+    "BOOL": "bool",
+    "DOUBLE": "float8",
+    "TEXT": "text",
+    "VARCHAR": "varchar",
+}
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?|%""")
 
 
@@ -60,12 +70,17 @@ class PostgresEngine(Engine, PooledPsycopg3Database):
         """Execute a statement written with ``?`` placeholders; return how many rows it touched."""
         return int(self._run(sql, params).rowcount)
 
-    def insert_rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-        """Insert by COPY; return the number of rows."""
-        names = ", ".join(f'"{name}"' for name in columns)
+    def insert_rows(self, table: str, fields: Sequence[peewee.Field], rows: Iterable[Sequence[Any]]) -> int:
+        """Insert by COPY; return the number of rows.
+
+        In PostgreSQL's binary form, which costs us less than half of what its text does; the server takes no value of
+        another type than the column's then.
+        """
+        names = ", ".join(f'"{field.column_name}"' for field in fields)
         try:
             with self._state.conn.cursor() as cursor:
-                with cursor.copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
+                with cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT BINARY)') as copy:
+                    copy.set_types([_TYPES[field.field_type] for field in fields])
                     for row in rows:
                         copy.write_row(row)
                 return int(cursor.rowcount)

@@ -19,6 +19,7 @@ from .errors import SchemaMismatch
 from .health import Check, database_answers, volume_has_room
 from .metrics import Source, of_process, of_work
 from .monitor import Metrics
+from .openapi import Docs, OpenApi
 from .outbox import configure
 from .rest import application
 from .schema import Schema
@@ -68,6 +69,8 @@ class Service:
         checks: list[Check] = [database_answers, volume_has_room(self.volume)]
         root: Any = self.root(settings, self.volume)
         root.metrics = Metrics([of_process(self.name, self.volume), of_work(self.schema.models), *self.watched])
+        root.docs = Docs(self.name)
+        setattr(root, "openapi.yaml", OpenApi(self.name))
         made = application(root, settings, service=self.name, checks=checks)
         memory.settle()
         return made

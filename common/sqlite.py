@@ -144,10 +144,10 @@ class SqliteEngine(Engine, peewee.SqliteDatabase):
         except sqlite3.Error as error:
             self.raise_named(error)
 
-    def insert_rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    def insert_rows(self, table: str, fields: Sequence[peewee.Field], rows: Iterable[Sequence[Any]]) -> int:
         """Insert by ``executemany``; return the number of rows."""
-        names = ", ".join(f'"{name}"' for name in columns)
-        marks = ", ".join("?" * len(columns))
+        names = ", ".join(f'"{field.column_name}"' for field in fields)
+        marks = ", ".join("?" * len(fields))
         try:
             cursor = self._state.conn.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', rows)
         except sqlite3.Error as error:

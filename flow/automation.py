@@ -17,7 +17,7 @@ class RestTrigger:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def GET(self, name: str = "", **parameters: Any) -> Any:
+    def GET(self, name: str = "", /, **parameters: Any) -> Any:
         """Answer the list, or one trigger with ``firings``: what it made of the newest events of the caller."""
         wanted = str(parameters.get("fields", ""))
         if name:

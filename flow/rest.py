@@ -63,7 +63,7 @@ class RestProcess:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.slug_exists = settings, SlugExists(Process)
 
-    def GET(self, id: str = "", **parameters: Any) -> Any:
+    def GET(self, id: str = "", /, **parameters: Any) -> Any:
         """Answer the list, or one process."""
         if id:
             known(parameters)
@@ -100,7 +100,7 @@ class RestData:
             "invalidate": _invalidate,
         }
 
-    def GET(self, id: str = "", part: str = "", **parameters: Any) -> Any:
+    def GET(self, id: str = "", part: str = "", /, **parameters: Any) -> Any:
         """Answer the list of the caller's objects, one of them, or a part of one."""
         wanted = str(parameters.get("fields", ""))
         if id:

@@ -11,6 +11,7 @@ from .declaration import data_path, digest
 from .index import Index
 from .limits import Limits
 from .metadata import entries
+from .name import DATA
 
 
 class Told:
@@ -56,9 +57,11 @@ class Bundle:
         """Yield a ledger row (``ledger.ARCHIVED_FILE_COLUMNS``) for each Files entry, ids from ``first_id`` on."""
         index, told = self.index, self.files
         known, width, digests, mimetypes = index.hashtype, index.digest_size, index.digests, told.mimetypes
+        names, ends, data = index.names, index.end, len(f"{DATA}/")
         columns = zip(told.ordinals, told.mimetype, told.ctime, told.mtime, self._exceptions(), strict=False)
         for id, (ordinal, kind, ctime, mtime, exception) in enumerate(columns, first_id):
-            subdir, name = _place(index.path(ordinal))
+            start = ends[ordinal - 1] + data if ordinal else data
+            subdir, _, name = names[start : ends[ordinal]].decode().rpartition("/")
             hashtype, hashsum, mimetype = exception or (
                 known,
                 digests[ordinal * width : ordinal * width + width].hex(),  # which the entry was found to declare
@@ -130,9 +133,3 @@ class Bundle:
         for position, ordinal in enumerate(self.files.ordinals):
             positions[ordinal] = position
         return positions
-
-
-def _place(path: str) -> tuple[str, str]:
-    """Return subdir and name of the file at ``path``, data/ left out."""
-    subdir, _, name = path[5:].rpartition("/")
-    return subdir, name

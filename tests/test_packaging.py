@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 import setuptools
+import yaml
 
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.suite import Suite, wanted
@@ -134,6 +135,10 @@ def test_the_main_job_runs_from_an_empty_environment(wheel, tmp_path):
     suite = Installed(home, environment)
     try:
         suite.start()
+        for service in ("ingest", "cartd", "datasafe", "flow"):
+            answer = requests.get(f"{suite.urls[service]}/openapi.yaml", timeout=30)
+            assert yaml.safe_load(answer.content)["info"]["title"] == f"Pacifica {service}"
+            assert requests.get(f"{suite.urls[service]}/docs", timeout=30).status_code == 200
         contents = {"a.txt": b"alpha", "run/b.dat": bytes(range(256)) * 8192, "run/empty": b""}
         job = suite.finished(suite.upload(bundle(contents))["job_id"], 60)
         assert (job["state"], job["task_percent"]) == ("OK", "100.00000")

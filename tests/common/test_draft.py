@@ -61,8 +61,13 @@ def test_a_pack_that_lacks_rows_is_not_published():
     assert ledger.locate([1]) == {}
 
 
+def batches(monkeypatch, size):
+    for name in ("BATCH", "BATCH_POSTGRES"):
+        monkeypatch.setattr(draft, name, size)
+
+
 def test_each_batch_is_fenced_within_its_own_transaction(monkeypatch):
-    monkeypatch.setattr(draft, "BATCH", 4)
+    batches(monkeypatch, 4)
     pack = drafted(7, count=10)
     fences = []
 
@@ -79,7 +84,7 @@ def test_each_batch_is_fenced_within_its_own_transaction(monkeypatch):
 
 
 def test_a_new_attempt_starts_clean(monkeypatch):
-    monkeypatch.setattr(draft, "BATCH", 2)
+    batches(monkeypatch, 2)
     other = archived(8, first=100)
     old = drafted(7, attempt=1, first=1, count=5)
     draft.add_files(old, file_rows(1, 5), no_fence)

@@ -1,5 +1,6 @@
 """The database: connections, transactions and their hooks, raw rows, failures."""
 
+import enum
 import multiprocessing
 import os
 import sqlite3
@@ -20,6 +21,24 @@ class Thing(orm.Model):
 
     name = peewee.TextField(unique=True)
     size = peewee.BigIntegerField(default=0, column_name="bytes")
+
+
+class State(enum.StrEnum):
+    """A state as rows have it."""
+
+    ON = "on"
+
+
+class Each(orm.Model):
+    """A table with a column of each kind that the suite has."""
+
+    key = peewee.BigIntegerField(primary_key=True)
+    short = peewee.SmallIntegerField(null=True)
+    plain = peewee.IntegerField(null=True)
+    time = peewee.DoubleField(null=True)
+    flag = peewee.BooleanField(null=True)
+    word = peewee.CharField(20, null=True)
+    text = peewee.TextField(null=True)
 
 
 @pytest.fixture
@@ -230,6 +249,37 @@ def test_insert_rows_whose_source_fails_inserts_nothing(things):
     with pytest.raises(peewee.IntegrityError):
         orm.insert_rows(Thing, ["name", "size"], [("a", 1), ("a", 2)])
     assert names() == []
+
+
+def test_insert_rows_takes_every_kind_of_column_as_it_is(database):
+    Each.create_table()
+    wanted = [
+        (0, *(None,) * 6),
+        (1, -(1 << 15), -(1 << 31), -0.1, False, "", ""),
+        (
+            (1 << 63) - 1,
+            (1 << 15) - 1,
+            (1 << 31) - 1,
+            1.7976931348623157e308,
+            True,
+            "x" * 20,
+            "a\tb\n\\.\\N \u00e4\U0001f642",
+        ),
+        (2, 3, 4, 5, True, State.ON, State.ON),  # a whole number of seconds, and a name of an enumeration
+    ]
+    names = ["key", "short", "plain", "time", "flag", "word", "text"]
+    assert orm.insert_rows(Each, names, wanted) == len(wanted)
+    found = [tuple(row) for row in Each.select(*map(Each._meta.combined.get, names)).tuples()]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_insert_rows_refuses_what_does_not_fit_and_inserts_nothing(database):
+    Each.create_table()
+    for wrong in ({"key": "one"}, {"text": "a\0b"} if orm.is_postgres() else {"key": "two"}):
+        row = {"key": 2, "text": "", **wrong}
+        with pytest.raises((peewee.PeeweeException, TypeError, ValueError)):
+            orm.insert_rows(Each, ["key", "text"], [(1, ""), (row["key"], row["text"])])
+    assert not Each.select().exists()
 
 
 def test_insert_rows_belongs_to_the_callers_transaction(things):

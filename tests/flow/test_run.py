@@ -211,6 +211,13 @@ def test_an_interactive_run_has_little_time(flow):
     assert data["run"]["ended"] != "cancelled"
 
 
+def test_an_id_in_the_query_filters_the_list(flow):
+    data = flow.get(flow.create("number"))
+    for kind, id in (("data", data["id"]), ("process", data["process"]["id"])):
+        assert [one["id"] for one in requests.get(f"{flow.url}/{kind}", {"id": id}).json()] == [id]
+        assert requests.get(f"{flow.url}/{kind}", {"id": 999_999}).json() == []
+
+
 def test_whether_a_slug_is_taken_can_be_asked(flow):
     slug = flow.get(flow.create("number"))["slug"]
     for kind, taken in (("data", slug), ("process", "number")):
