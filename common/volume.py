@@ -41,14 +41,27 @@ _settled: set[Path] = set()  # directories whose own entries this process knows 
 class Reservation:
     """Room promised to one body; give ``written`` to ``spool.receive`` as its ``on_progress``."""
 
-    def __init__(self, device: int, size: int) -> None:
-        """Hold ``size`` bytes of ``device``; the caller has the lock."""
-        self._device, self._size, self._left = device, size, size
-        _reserved[device] += size
+    def __init__(self, volume: "Volume", device: int) -> None:
+        """Hold nothing yet of ``volume``, which lies on ``device``."""
+        self._volume, self._device = volume, device
+        self._size = self._taken = self._left = 0
+
+    def extend(self, total: int) -> None:
+        """Hold room for ``total`` bytes in all, with those that are written; raises as ``Volume.reserve`` does."""
+        with _lock:
+            more = max(0, total - max(self._size, self._taken))
+            self._volume.require(more, _reserved[self._device])
+            _reserved[self._device] += more
+            self._size, self._left = max(self._size, total), self._left + more
+
+    def release(self) -> None:
+        """Give back what is held."""
+        self.written(self._size)
 
     def written(self, total: int) -> None:
         """Give back what ``total`` bytes already take from the disk itself, so that they do not count twice."""
         with _lock:
+            self._taken = total
             left = max(0, self._size - total)
             if left < self._left:
                 _reserved[self._device] -= self._left - left
@@ -106,17 +119,19 @@ class Volume:
         the file system has no inode left; VolumeAway when it is mounted read-only.  Other processes' promises are not
         seen: ``min_free`` is the margin for them.
         """
-        device = self.spool.stat().st_dev
-        with _lock:
-            facts = self._facts()
-            room = facts.f_bavail * facts.f_frsize - _reserved[device] - self.min_free
-            if room < (size or 0) or (facts.f_files and not facts.f_favail):
-                raise NoSpace(size=size, room=max(0, room))
-            reservation = Reservation(device, size or 0)
+        reservation = Reservation(self, self.spool.stat().st_dev)
+        reservation.extend(size or 0)
         try:
             yield reservation
         finally:
-            reservation.written(size or 0)
+            reservation.release()
+
+    def require(self, size: int, promised: int) -> None:
+        """Raise what ``reserve`` does unless there is room for ``size`` bytes beside those ``promised`` already."""
+        facts = self._facts()
+        room = facts.f_bavail * facts.f_frsize - promised - self.min_free
+        if room < size or (facts.f_files and not facts.f_favail):
+            raise NoSpace(size=size, room=max(0, room))
 
     def free(self) -> int:
         """Return the bytes that the file system would still give us."""

@@ -18,7 +18,7 @@ from ..common.tables import COMMON
 from .account import account, faults_of
 from .config import settings
 from .events import announce_failed
-from .ids import given, job_id
+from .ids import given
 from .notice import Notice
 from .shipment import Shipped
 from .takeover import take_over
@@ -206,12 +206,16 @@ class IngestStateSystem(schema.System):
     """The version of ingest's schema, in Pacifica's layout."""
 
 
-def open_job(owner: str, spool: str, length: int | None, idle_seconds: float, trace: str | None) -> Job:
-    """Insert and return a new job of ``owner`` whose body of ``length`` bytes (None: unknown) begins to arrive."""
-    id = job_id()
+def open_job(
+    owner: str, spool: str, length: int | None, idle_seconds: float, trace: str | None, number: int | None = None
+) -> Job:
+    """Insert and return a new job of ``owner`` whose body of ``length`` bytes (None: unknown) begins to arrive.
+
+    ``number`` is its id, where uniqueid gave one.
+    """
     with orm.transaction():
         return Job.start(
-            id=given("upload_job", id),
+            id=given("upload_job", number),
             state=State.RECEIVING,
             owner=owner,
             trace=trace,

@@ -5,6 +5,7 @@ RECEIVED with its bytes on disk, or a job in FAILED that says why and no bytes (
 """
 
 import logging
+import math
 import time
 from contextlib import suppress
 
@@ -16,10 +17,11 @@ from ..common.spool import receive
 from ..common.state import RING_SECONDS
 from ..common.streams import Body
 from ..common.volume import BLOCK, Reservation, Volume, new_name
-from .allowance import allow
+from .allowance import ahead, allow, beyond
 from .bundle import BundleError, Limits, Scanner
 from .config import Ingest
 from .idempotency import Claim
+from .ids import job_id
 from .index import Index
 from .orm import Job, State, Task, open_job
 from .spooled import Spooled
@@ -43,7 +45,7 @@ def take(
     Bytes that are not what the client ``sent`` fail the job and raise ChecksumMismatch.  Where ``claim`` stands for an
     earlier request of the same body, the job is that one's, and the body is read only to make sure (KeyReused).
     Raises ServiceError when the fault is not the bundle's (ClientAborted, TooLarge, NoSpace, DatabaseAway); its detail
-    names the job, which is then FAILED.  Of TooMuchUnfinished there is none.
+    names the job, which is then FAILED.  Of what is refused before the first byte there is none.
     """
     sent, claim = sent or Integrity(), claim or Claim()
     if claim.same is not None:
@@ -51,9 +53,10 @@ def take(
     if claim.unsure:
         return Job.get_by_id(int(claim.compare(_content(body, sent, settings))))
     with volume.reserve(body.length) as reservation:
+        number = job_id()  # not in the transaction: uniqueid takes its time, and SQLite has one writer
         with orm.transaction():
             allow(owner, body.length, settings.max_unfinished_bytes)
-            job = open_job(owner, new_name(), body.length, settings.idle_seconds, trace)
+            job = open_job(owner, new_name(), body.length, settings.idle_seconds, trace, number)
             claim.begin(job.id)
         spooled = Spooled(volume, job.spool)
         try:
@@ -79,7 +82,7 @@ def _receive(
     body: Body, job: Job, spooled: Spooled, settings: Ingest, room: Reservation, sent: Integrity, claim: Claim
 ) -> None:
     judge = _Judge(body, settings, sent)
-    received = receive(body.readinto, spooled.path, judge.feed, on_progress=_Progress(job, settings.idle_seconds, room))
+    received = receive(body.readinto, spooled.path, judge.feed, on_progress=_Progress(job, settings, room))
     index = judge.close()
     spooled.save(index, received.blocks)
     with orm.transaction():
@@ -110,7 +113,8 @@ def _refuse(job: Job, spooled: Spooled, error: ServiceError, claim: Claim | None
             spooled.discard()
         raise Cancelled(ended.exception or error.message, job_id=job.id) from error
     with orm.transaction():
-        job.failed(error)
+        if job.state != State.FAILED:
+            job.failed(error)
         if claim is not None:
             claim.keep(job.id, error.code)
     with suppress(OSError):  # what a broken disk does not let go the reaper removes
@@ -162,20 +166,37 @@ class _Judge:
 
 
 class _Progress:
-    """Writes how far the body has come into the job's row, at most once a second, and so defers its deadline."""
+    """Writes how far the body has come into the job's row, at most once a second, and so defers its deadline.
 
-    def __init__(self, job: Job, idle_seconds: float, room: Reservation) -> None:
-        self.job, self.idle_seconds, self.room = job, idle_seconds, room
+    A body in chunks asks for room, of the disk and of what its owner may have, before it takes it.
+    """
+
+    def __init__(self, job: Job, settings: Ingest, room: Reservation) -> None:
+        self.job, self.idle_seconds, self.room = job, settings.idle_seconds, room
+        self.most, self.ahead = settings.max_unfinished_bytes, ahead(settings.max_unfinished_bytes)
+        self.allowed = math.inf if job.bytes_total is not None else self.ahead
         self.next = time.monotonic() + PROGRESS_SECONDS
 
     def __call__(self, received: int) -> None:
         self.room.written(received)
-        if time.monotonic() < self.next:
+        if time.monotonic() < self.next and received + BLOCK <= self.allowed:
             return
         self.next = time.monotonic() + PROGRESS_SECONDS
-        total = self.job.bytes_total
-        percent = min(99.99999, 100.0 * received / total) if total else 0.0
+        if self.job.bytes_total is None:
+            self.allowed = received + max(self.ahead, BLOCK)
+            self.room.extend(received + self.ahead)
         try:
-            self.job.step(Task.UPLOADING, percent, bytes_done=received, deadline=orm.now() + self.idle_seconds)
+            self._write(received)
         except DatabaseAway as error:  # a body under way outlives a database restart; the last move decides
             log.warning("job %s: progress not recorded: %s", self.job.id, error)
+
+    def _write(self, received: int) -> None:
+        total = self.job.bytes_total
+        percent = min(99.99999, 100.0 * received / total) if total else 0.0
+        with orm.transaction():
+            self.job.step(Task.UPLOADING, percent, bytes_done=received, deadline=orm.now() + self.idle_seconds)
+            excess = beyond(self.job.owner, self.most) if total is None else None
+            if excess is not None:
+                self.job.failed(excess)  # in this commit, so that the next who asks has the room
+        if excess is not None:
+            raise excess

@@ -1,6 +1,9 @@
 """Ingest with external neighbours, which another suite's datasafe plays, behind a proxy that fails as it is told to."""
 
+import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -195,6 +198,19 @@ def test_a_uniqueid_that_is_away_is_told_before_the_body(suite: Suite, proxy: Fa
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.json()["code"] == "neighbour_away"
+
+
+def test_while_uniqueid_is_asked_others_write_to_the_database(suite: Suite, proxy: FaultProxy):
+    proxy.fail("GET", "mode=upload_job", "hold")
+    with ThreadPoolExecutor(1) as pool:
+        posted = pool.submit(requests.post, f"{suite.urls['ingest']}/upload", data=bundle(FILES), timeout=20)
+        assert proxy.held.wait(30)
+        with closing(sqlite3.connect(suite.data / "pacifica.db", timeout=0.4, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # OperationalError where the request has its transaction open
+            connection.execute("ROLLBACK")
+        assert not posted.done()
+        proxy.heal()
+        assert posted.result().status_code in (200, 503)
 
 
 @pytest.mark.parametrize(("method", "part"), [("GET", "/archive/"), ("PUT", "/metadata/")])

@@ -45,6 +45,21 @@ def test_a_pack_lies_two_levels_deep(volume):
     assert volume.pack_path(name) == volume.root / "packs" / "ab" / "cd" / name
 
 
+def test_a_body_of_unknown_length_holds_room_as_it_grows(volume):
+    free = volume.free()
+    with volume.reserve(None) as growing:
+        growing.extend(free // 3)
+        growing.written(free // 4)
+        with pytest.raises(NoSpace), volume.reserve(free * 23 // 24):
+            pass
+        growing.extend(free // 2)
+        assert sum(module._reserved.values()) == free // 2 - free // 4
+        with pytest.raises(NoSpace):
+            growing.extend(free * 2)
+        growing.extend(free // 3)  # what is held already asks for nothing
+    assert sum(module._reserved.values()) == 0
+
+
 @pytest.mark.parametrize("name", ["", "../" + "a" * 29, "A" * 32, "a" * 31, "a" * 33, "a" * 31 + "\n", "a" * 32 + "\n"])
 def test_no_other_name_leads_anywhere(volume, name):
     with pytest.raises(ValueError, match="32 lower-case"):

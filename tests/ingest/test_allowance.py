@@ -7,7 +7,7 @@ import pytest
 from pacifica.common import orm
 from pacifica.common.errors import TooLarge
 from pacifica.common.volume import Volume
-from pacifica.ingest.allowance import TooMuchUnfinished, allow
+from pacifica.ingest.allowance import TooMuchUnfinished, ahead, allow, beyond
 from pacifica.ingest.config import Ingest
 from pacifica.ingest.idempotency import Claim
 from pacifica.ingest.orm import SCHEMA, Job, State, Upload, open_job
@@ -29,17 +29,25 @@ def test_what_is_under_way_counts_together_and_for_its_owner_alone(volume):
     chunked = open_job("ann", "1" * 32, None, 60.0, None)
     with orm.transaction():
         chunked.progress(bytes_done=50)
-    allow("ann", 50, MOST)
+    assert ahead(MOST) == 15  # what may come in chunks before it is asked about again counts as if it were there
+    allow("ann", 35, MOST)
     allow("ann", None, MOST)
-    for length in (51, 1000):
+    for length in (36, 1000):
         with pytest.raises(TooMuchUnfinished) as caught:
             create("ann", length, "", volume, SETTINGS, Claim())
-        assert caught.value.detail == {"unfinished_bytes": 950, "max_bytes": MOST}
+        assert caught.value.detail == {"unfinished_bytes": 965, "max_bytes": MOST}
+    chunked.progress(bytes_done=85)
+    assert beyond("ann", MOST) is None
+    with pytest.raises(TooMuchUnfinished):
+        allow("ann", None, MOST)
+    chunked.progress(bytes_done=86)
+    assert isinstance(beyond("ann", MOST), TooMuchUnfinished)
+    assert beyond("ann", 0) is None
     assert Upload.select().count() == 1
     allow("bob", MOST, MOST)
     allow("ann", 10**12, 0)
     terminate(upload, volume)
-    allow("ann", 650, MOST)
+    allow("ann", 599, MOST)
     for ended in (job, chunked):
         ended.move(State.FAILED)
     allow("ann", MOST, MOST)

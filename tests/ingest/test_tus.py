@@ -6,6 +6,8 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -18,17 +20,18 @@ from pacifica.tests.system.suite import TAKING_IN, Suite, until
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = {"Content-Type": "application/offset+octet-stream"}
+MOST = 32 << 20  # bytes of one bundle; an open upload takes its length from the disk
 FILES = {"a.txt": b"alpha", "b.dat": os.urandom(2 << 20)}
 
 
 @pytest.fixture(scope="module")
 def suite(new_suite: Callable[..., Suite], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """A suite with room for 1 GiB a bundle, where uploads are remembered for a while."""
+    """A suite with room for 32 MiB a bundle and three of them a user, where uploads are remembered for a while."""
     suite = new_suite(
         tmp_path_factory.mktemp("tus") / "data",
         {
-            "PACIFICA_INGEST_MAX_BYTES": "1 GiB",
-            "PACIFICA_INGEST_MAX_UNFINISHED_BYTES": "3 GiB",
+            "PACIFICA_INGEST_MAX_BYTES": str(MOST),
+            "PACIFICA_INGEST_MAX_UNFINISHED_BYTES": str(3 * MOST),
             "PACIFICA_AUTH_MODE": "proxy",
             "PACIFICA_AUTH_ADMINISTRATORS": "root",
         },
@@ -91,7 +94,7 @@ def test_options_tell_what_is_spoken(client: Client) -> None:
     answer = client.ask("OPTIONS", client.root, headers={"Tus-Resumable": ""})
     assert answer.status_code == 204
     assert answer.headers["Tus-Version"] == "1.0.0"
-    assert answer.headers["Tus-Max-Size"] == str(1 << 30)
+    assert answer.headers["Tus-Max-Size"] == str(MOST)
     extensions = set(answer.headers["Tus-Extension"].split(","))
     assert extensions == {"creation", "creation-with-upload", "checksum", "expiration", "termination"}
     assert "sha1" in answer.headers["Tus-Checksum-Algorithm"].split(",")
@@ -247,7 +250,7 @@ def test_another_users_upload_does_not_exist(client: Client, suite: Suite) -> No
         ("POST", {"Upload-Length": "-1"}, 400, "bad_request"),
         ("POST", {"Upload-Length": "1_0"}, 400, "bad_request"),
         ("POST", {"Upload-Defer-Length": "1"}, 400, "bad_request"),
-        ("POST", {"Upload-Length": str((1 << 30) + 1)}, 413, "too_large"),
+        ("POST", {"Upload-Length": str(MOST + 1)}, 413, "too_large"),
         ("POST", {"Upload-Length": "5", "Upload-Metadata": "key !"}, 400, "bad_request"),
         ("POST", {"Upload-Length": "5", "Upload-Metadata": "a YQ==,a YQ=="}, 400, "bad_request"),
         ("PATCH", {}, 400, "bad_request"),
@@ -428,7 +431,7 @@ def test_an_upload_goes_on_after_a_restart(own_suite: Suite) -> None:
 
 def test_one_user_keeps_no_more_room_than_one_user_may(suite: Suite) -> None:
     greedy, other = Client(suite, "greedy"), Client(suite, "modest")
-    urls = [greedy.open(1 << 30) for _ in range(3)]
+    urls = [greedy.open(MOST) for _ in range(3)]
     refused = greedy.create(1)
     assert (refused.status_code, refused.json()["code"]) == (429, "too_much_unfinished")
     assert int(refused.headers["Retry-After"]) > 0
@@ -436,8 +439,55 @@ def test_one_user_keeps_no_more_room_than_one_user_may(suite: Suite) -> None:
     upload = f"{suite.urls['ingest']}/upload"
     answer = requests.post(upload, data=bundle(FILES), headers=posted, timeout=60)
     assert (answer.status_code, answer.json()["code"]) == (429, "too_much_unfinished")
-    assert other.ask("DELETE", other.open(1 << 30)).status_code == 204
+    assert other.ask("DELETE", other.open(MOST)).status_code == 204
     for url in urls:
         assert greedy.ask("DELETE", url).status_code == 204
     answer = requests.post(upload, data=bundle(FILES), headers=posted, timeout=60)
     assert answer.status_code == 200, answer.text
+
+
+def test_of_eight_uploads_that_one_user_opens_at_once_as_many_are_open_as_may_be(suite: Suite) -> None:
+    together, clients = threading.Barrier(8), [Client(suite, "eager") for _ in range(8)]
+
+    def opened(client: Client) -> requests.Response:
+        client.ask("OPTIONS", client.root)  # the connection stands
+        together.wait(30)
+        return client.create(MOST)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(opened, clients))
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [429] * 5
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 429} == {"too_much_unfinished"}
+    for answer in answers:
+        if answer.status_code == 201:
+            assert clients[0].ask("DELETE", urljoin(answer.url, answer.headers["Location"])).status_code == 204
+
+
+def test_bodies_in_chunks_are_held_to_the_same_while_they_grow(suite: Suite) -> None:
+    together, posted = threading.Barrier(8), bundle({"large": bytes(MOST - (1 << 20))})
+    url, headers = f"{suite.urls['ingest']}/upload", {"X-Http-Authed-User": "growing"}
+
+    def pieces(end: Callable[[], object]) -> Iterator[bytes]:
+        for at in range(0, len(posted), 1 << 19):
+            if at + (1 << 19) >= len(posted):
+                end()
+            yield posted[at : at + (1 << 19)]
+
+    def meet() -> None:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(5)  # so that no body ends while another still grows
+
+    def sent(_: int) -> requests.Response:
+        return requests.post(url, data=pieces(meet), headers=headers, timeout=120)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(sent, range(8)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 429} and 1 <= statuses.count(200) <= 3
+    for answer in answers:
+        told = answer.json()
+        state = Client(suite, "growing").archived(str(told["job_id"]))
+        assert state["state"] == ("OK" if answer.status_code == 200 else "FAILED")
+        assert answer.status_code == 200 or told["code"] == "too_much_unfinished"
+    alone = requests.post(url, data=pieces(lambda: None), headers=headers, timeout=60)
+    assert alone.status_code == 200  # nothing stays held
