@@ -8,9 +8,10 @@ from typing import Any
 
 import peewee
 import psycopg
-from playhouse.postgres_ext import PooledPsycopg3Database
+from playhouse.postgres_ext import PooledPsycopg3Database, Psycopg3ExtAdapter
 from psycopg.pq import TransactionStatus
 
+from . import pulse
 from .engine import Engine
 from .errors import DatabaseAway, NoSpace, ServiceError
 
@@ -38,8 +39,17 @@ _TYPES = {  # PostgreSQL's, by peewee's name
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\?|%""")
 
 
+class _Adapter(Psycopg3ExtAdapter):
+    """peewee's way to the driver, with connections that are looked after."""
+
+    def connect(self, db: Any, **params: Any) -> pulse.Connection:
+        return pulse.connect(dbname=db.database, **params)
+
+
 class PostgresEngine(Engine, PooledPsycopg3Database):
     """A PostgreSQL database; a session borrows a connection from a pool and gives it back."""
+
+    psycopg3_adapter = _Adapter
 
     def __init__(self, name: str, pool_size: int, **params: Any) -> None:
         params.setdefault("max_connections", pool_size)

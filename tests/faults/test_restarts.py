@@ -1,7 +1,10 @@
 """The broker or the database goes away under load and comes back: nothing is lost, and clients are told to wait."""
 
+import os
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,6 +122,44 @@ def test_a_server_that_stands_still_under_load_costs_nothing_but_time(
     assert [answer.text for answer in load.refused if answer.status_code != 503] == []
     assert node == 0 or load.refused == []
     finish_all(scaled, load.jobs)
+
+
+def test_a_database_that_stands_still_for_good_is_told_to_each_within_half_a_minute(
+    scaled: Scaled, nodes: tuple[PostgresNode, RabbitNode]
+) -> None:
+    before = scaled.upload(bundle({"x": b"before"}))["job_id"]
+    finish_all(scaled, [before])
+    held = scaled.query("SELECT count(*) FROM pack WHERE published")
+    ingest, posted = scaled.urls["ingest"], bundle({"x": os.urandom(100_000)})
+    asks: list[Callable[[], requests.Response]] = [
+        lambda: requests.post(f"{ingest}/upload", data=posted, timeout=120),
+        lambda: requests.get(f"{ingest}/get_state", {"job_id": before}, timeout=120),
+        lambda: requests.get(f"{ingest}/readyz", timeout=120),
+        lambda: requests.get(f"{scaled.urls['archive']}/1", timeout=120),
+    ]
+
+    def asked(number: int) -> tuple[int, float]:
+        begun = time.monotonic()
+        return asks[number % len(asks)]().status_code, time.monotonic() - begun
+
+    nodes[0].freeze()
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            told = list(pool.map(asked, range(24)))  # more than there are connections, and some when it is known
+    finally:
+        nodes[0].thaw()
+    assert {status for status, _ in told} == {503}
+    assert max(seconds for _, seconds in told) < 30, told
+    jobs = [until(lambda: _taken(ingest, posted), 60, "an upload when it goes on") for _ in range(3)]
+    finish_all(scaled, jobs)
+    open_jobs = "SELECT id, state FROM job WHERE state NOT IN ('ARCHIVED', 'FAILED', 'CANCELLED')"
+    until(lambda: not scaled.query(open_jobs) and not scaled.spooled(), 90, "the end of every job, and of its bytes")
+    assert scaled.query("SELECT count(*) FROM pack WHERE published") == [(held[0][0] + 3,)]
+
+
+def _taken(ingest: str, posted: bytes) -> int:
+    answer = requests.post(f"{ingest}/upload", data=posted, timeout=60)
+    return int(answer.json()["job_id"]) if answer.status_code == 200 else 0
 
 
 def test_every_message_that_was_purged_is_rung_for_again(
