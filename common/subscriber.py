@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 2.0  # how often the wanted keys are asked for
 RETRY_SECONDS = 2.0  # after a broker that failed
 PREFETCH = 16
-MEMORY_OPTIONS = {"polling_interval": 0.05}
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +63,7 @@ class Subscriber(threading.Thread):
 
     def _listen(self, bound: set[str]) -> None:
         """Consume until nothing is wanted any more, the connection breaks or ``stop`` is called."""
-        options = MEMORY_OPTIONS if self._url.startswith("memory:") else {}
-        with kombu.Connection(self._url, connect_timeout=5, heartbeat=30, transport_options=options) as connection:
+        with kombu.Connection(self._url, connect_timeout=5, heartbeat=30) as connection:
             queue = self._declare(connection.default_channel, bound)
             consumer = kombu.Consumer(
                 connection.default_channel, [queue], on_message=self._hear, auto_declare=False, prefetch_count=PREFETCH

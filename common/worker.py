@@ -14,7 +14,7 @@ import celery
 from celery import bootsteps, signals
 
 from . import memory, orm, publisher, watchdog
-from .broker import MEMORY_OPTIONS, Message, call, task_queue
+from .broker import Message, call, task_queue
 from .embedded import WorkerThread, embedded_worker
 from .errors import Cancelled, IllegalMove, NotClaimed, ServiceError
 from .state import RING_SECONDS, Work, claim, describe
@@ -102,7 +102,7 @@ def _configuration(queues: Sequence[str], settings: "Shared") -> dict[str, Any]:
     memory = settings.celery.broker_url.startswith("memory:")
     return {
         "broker_url": settings.celery.broker_url,
-        "broker_transport_options": MEMORY_OPTIONS if memory else {"confirm_publish": True, "confirm_timeout": 5.0},
+        "broker_transport_options": {} if memory else {"confirm_publish": True, "confirm_timeout": 5.0},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_heartbeat": 0 if memory else 30,
