@@ -5,6 +5,7 @@ time may go to another worker: the attempt number, not the lease, decides whose 
 """
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -65,6 +66,7 @@ class _Keeper:
         self._leases: set[_Lease] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._wakes = 0.0  # when the thread looks next; it is not woken for a lease that is due later
 
     def add(self, lease: _Lease) -> None:
         """Start to renew; the thread starts with the first lease."""
@@ -73,7 +75,8 @@ class _Keeper:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="pacifica-leases", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            if lease.due < self._wakes:
+                self._changed.notify()
 
     def remove(self, lease: _Lease) -> None:
         """Stop renewing; a renewal under way may still happen, which the release after it undoes."""
@@ -92,8 +95,8 @@ class _Keeper:
                 due = [lease for lease in self._leases if lease.due <= moment]
                 if due:
                     return due
-                first = min((lease.due for lease in self._leases), default=None)
-                self._changed.wait(None if first is None else first - moment)
+                self._wakes = min((lease.due for lease in self._leases), default=math.inf)
+                self._changed.wait(None if self._wakes == math.inf else self._wakes - moment)
 
     def _renew(self, lease: _Lease) -> float:
         # Returns the seconds until the next renewal.
