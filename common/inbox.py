@@ -55,14 +55,17 @@ def subscribe(consumer: str, types: Iterable[str]) -> None:
             Subscription.insert(consumer=consumer, type=type).on_conflict_ignore().execute()
 
 
-def deliver(event: str, type: str, body: str) -> None:
-    """Put an event into the inbox of each who wants its type, in the transaction that announces it."""
+def delivery(event: str, type: str, body: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the INSERT, and its parameters, that puts an event into the inbox of each who wants its type.
+
+    For the transaction that announces it.
+    """
     now = orm.now().sql
-    orm.execute(
+    sql = (
         f"INSERT INTO inbox (consumer, event, body, created, not_before, tries) SELECT consumer, ?, ?, {now}, {now} + ?"
-        ", 0 FROM subscription WHERE type = ?",
-        event, body, GRACE_SECONDS, type,
-    )  # fmt: skip
+        ", 0 FROM subscription WHERE type = ?"
+    )
+    return sql, (event, body, GRACE_SECONDS, type)
 
 
 def keep(consumer: str, event: str, body: str) -> None:

@@ -11,7 +11,7 @@ import peewee
 from . import orm
 from .broker import Message, call
 from .events import event
-from .inbox import deliver
+from .inbox import delivery
 from .publisher import Publisher, configure, current
 
 __all__ = ["Outbox", "Publisher", "announce", "configure", "publish_pending", "ring"]
@@ -43,9 +43,7 @@ def announce(type: str, subject: str, data: dict[str, Any], *, source: str, mome
     ``moment`` is when that was by the database's clock, for who knows it already.
     """
     id, body = event(type, subject, data, source=source, moment=orm.clock() if moment is None else moment)
-    with orm.transaction():
-        deliver(id, type, body)
-        _post("event", type, body)
+    _post("event", type, body, delivery(id, type, body))
     return id
 
 
@@ -76,16 +74,19 @@ class _Batch:
         _publish(publisher, self.messages, REQUEST_SECONDS)
 
 
-def _post(channel: str, key: str, body: str) -> None:
+def _post(channel: str, key: str, body: str, beside: tuple[str, tuple[Any, ...]] | None = None) -> None:
+    """Write the row, and with it what ``beside`` inserts: PostgreSQL takes both as one statement."""
     publisher = current()
     grace = 0.0 if publisher is None or publisher.away else GRACE_SECONDS
     now = orm.now().sql
+    insert = f"INSERT INTO outbox (channel, routing_key, body, created, ready_at) VALUES (?, ?, ?, {now}, {now} + ?)"
+    values: tuple[Any, ...] = (channel, key, body, grace)
     with orm.transaction():
-        id = orm.rows(
-            f"INSERT INTO outbox (channel, routing_key, body, created, ready_at) VALUES (?, ?, ?, {now}, {now} + ?) "
-            "RETURNING id",
-            channel, key, body, grace,
-        )[0][0]  # fmt: skip
+        if beside is not None and orm.is_postgres():
+            insert, values = f"WITH other AS ({beside[0]}) {insert}", beside[1] + values
+        elif beside is not None:
+            orm.execute(beside[0], *beside[1])
+        id = orm.rows(f"{insert} RETURNING id", *values)[0][0]
         batch: Any = orm.after_commit(_Batch(), key=_Batch)
         message = Message(id, channel, key, body)
         batch.messages.append(message)
