@@ -58,7 +58,7 @@ class BubblewrapExecutor:
     def run(self, program: Program, on_call: Callable[[Call], None], cancelled: Callable[[], bool]) -> Outcome:
         """Run as the protocol says."""
         place = program.workplace
-        with Pipes(place.owner, place.work / ".tmp") as pipes, memory_file(b"") as options:
+        with Pipes(place.owner, place.temporary) as pipes, memory_file(b"") as options:
             variables = environment(
                 program.environment,
                 work=WORK,
@@ -122,7 +122,7 @@ class BubblewrapExecutor:
             str(place.work),
             WORK,
             "--bind",
-            str(place.work / ".tmp"),
+            str(place.temporary),
             "/tmp",
             "--ro-bind",
             str(RUNTIME),

@@ -12,10 +12,12 @@ import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from ..common.errors import ServiceError
+from ..common.kept import kept
 from .channel import Call
 from .view import View
 
@@ -132,27 +134,33 @@ class Workplace:
         uid, gid = program_user(owner)
         place = cls(path, uid, gid)
         path.mkdir(mode=0o755, parents=True)
-        for folder in (place.work, place.work / ".tmp"):
+        for log in (place.stdout, place.messages):
+            os.close(os.open(log, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        for folder in (place.work, place.temporary):
             folder.mkdir(mode=0o700)
         for log in (place.stdout, place.messages):
-            log.touch(mode=0o644)
             os.link(log, place.work / log.name)  # the program may read it; ours cannot be swapped under us
-        for inside in (place.work, place.work / ".tmp"):
-            if uid != os.geteuid():
-                os.chown(inside, uid, gid)
+        if uid != os.geteuid():
+            for folder in (place.work, place.temporary):
+                os.chown(folder, uid, gid)
         return place
 
-    @property
+    @kept
     def work(self) -> Path:
         """The program's working directory."""
         return self.path / "work"
 
-    @property
+    @kept
+    def temporary(self) -> Path:
+        """The program's folder for temporary files."""
+        return self.work / ".tmp"
+
+    @kept
     def stdout(self) -> Path:
         """Standard output and error together."""
         return self.path / "stdout.txt"
 
-    @property
+    @kept
     def messages(self) -> Path:
         """Each re-* message as a JSON line."""
         return self.path / "jsonout.txt"
@@ -191,10 +199,17 @@ def user_id(name: str) -> int:
 
 def reachable(path: Path, uid: int) -> Path | None:
     """Return the first folder on the way to ``path`` (itself included) that ``uid`` may not enter, else None."""
+    return next((folder for folder in _way(path) if not _enters(folder, uid)), None)
+
+
+@lru_cache(maxsize=64)
+def _way(path: Path) -> tuple[Path, ...]:
+    """Return the folders on the way to ``path``, itself last, without links."""
     real = path.resolve()
-    for folder in [*reversed(real.parents), real]:
-        state = folder.stat()
-        right = stat.S_IXUSR if state.st_uid == uid else stat.S_IXGRP if state.st_gid == uid else stat.S_IXOTH
-        if not state.st_mode & right:
-            return folder
-    return None
+    return (*reversed(real.parents), real)
+
+
+def _enters(folder: Path, uid: int) -> bool:
+    state = folder.stat()
+    right = stat.S_IXUSR if state.st_uid == uid else stat.S_IXGRP if state.st_gid == uid else stat.S_IXOTH
+    return bool(state.st_mode & right)

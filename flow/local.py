@@ -15,7 +15,7 @@ from .channel import Call
 from .executor import RUNTIME, ExecutorFailed, Outcome, Program, Workplace, reachable
 from .pipes import Pipes
 from .preamble import command, environment, script, shell
-from .processes import end_group
+from .processes import end_group, end_orphans
 from .supervisor import Supervisor
 from .view import View
 
@@ -51,25 +51,25 @@ class LocalExecutor:
         place = program.workplace
         _link(Path(self.input_root(place)), program)
         runtime = _runtime(place)
-        closed = reachable(place.work, place.owner) if os.geteuid() == 0 else None
+        closed = reachable(place.path.parent, place.owner) if os.geteuid() == 0 else None
         if closed is not None:
             raise ExecutorFailed(
                 f"The work folder lies behind {closed.name or '/'}, which user {place.owner} may not "
                 "enter: choose another, or the bubblewrap executor"
             )
         mark = f"RE_RUN={uuid.uuid4().hex}"
-        with Pipes(place.owner, place.work / ".tmp") as pipes:
+        with Pipes(place.owner, place.temporary) as pipes:
             supervisor = Supervisor(
                 place,
                 program.limits,
                 on_call,
                 cancelled,
-                lambda pid, quiet: end_group(pid, b"" if quiet else mark.encode()),
+                lambda pid, quiet: end_orphans(pid) if quiet else end_group(pid, mark.encode()),
             )
             variables = environment(
                 program.environment,
                 work=str(place.work),
-                temporary=str(place.work / ".tmp"),
+                temporary=str(place.temporary),
                 runtime=str(runtime),
                 tools=map(str, program.tools),
                 pipes=pipes.handed,

@@ -31,11 +31,16 @@ def current(volume: Volume, data: Data, part: str = "stdout") -> Path:
 
 
 def keep(volume: Volume, data: Data, place: Workplace) -> None:
-    """Keep both logs of the run that was in ``place``."""
+    """Keep both logs of the run that was in ``place``, where they stay as well; nothing is written to them any more."""
+    folder = kept(volume, data.id).parent
+    folder.mkdir(parents=True, exist_ok=True)
     for part, source in (("stdout", place.stdout), ("jsonout", place.messages)):
-        target = kept(volume, data.id, part)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        target = folder / f"{data.id}{SUFFIXES[part]}"
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(source)
+        except OSError:  # no links here, or an attempt that was given up for dead does the same just now
+            shutil.copyfile(source, target)
 
 
 def forget(volume: Volume, data: Data) -> None:

@@ -45,13 +45,19 @@ def usage(pids: list[int], limit: int | None = None) -> Usage:
     return Usage(cpu, memory, alive)
 
 
+def end_orphans(group: int) -> None:
+    """Kill what is left of process group ``group``, whose leader has ended and is not waited for yet."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
 def end_group(group: int, mark: bytes) -> None:
-    """Kill process group ``group``, its descendants, and every process whose environment holds ``mark`` (if given).
+    """Kill process group ``group``, its descendants, and every process whose environment holds ``mark``.
 
     Repeats until a whole pass finds none: what is being forked cannot slip through.
     """
     for _ in range(50):
-        found = {pid for pid in (*tree(group)[1:], *(_marked(mark) if mark else ())) if pid != os.getpid()}
+        found = {pid for pid in (*tree(group)[1:], *_marked(mark)) if pid != os.getpid()}
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
         for pid in found:
