@@ -241,6 +241,7 @@ def ringer(model: type[Work], queue: str, task: str, states: Collection[str], *,
             *names, RINGER_ROWS,
         )  # fmt: skip
         if not due:
+            watchdog.rung(queue, task, [])
             return 0
         # Marked first: a worker that is quick would else find its own next due time overwritten.
         rung = _mark(table, key, [id for id, _ in due], RING_SECONDS * (1 + len(due) // 50))
@@ -248,7 +249,7 @@ def ringer(model: type[Work], queue: str, task: str, states: Collection[str], *,
         unheard = [id for id, _ in rung if id not in sent]
         if unheard:
             _mark(table, key, unheard, 0.0)
-        watchdog.rung(queue, [(id, attempt) for id, attempt in rung if id in sent])
+        watchdog.rung(queue, task, [(id, attempt) for id, attempt in rung if id in sent])
         return len(sent)
 
     ring_again.name = f"ring {queue}"  # type: ignore[attr-defined]

@@ -1,13 +1,31 @@
 """The watchdog: who hears nothing ends; who hears, has no room, is stopping or listens elsewhere does not."""
 
+from dataclasses import dataclass
+
 import pytest
 from celery.worker import state
 
-from pacifica.common.watchdog import UNHEARD_RINGS, Watchdog
+from pacifica.common import watchdog as room
+from pacifica.common.watchdog import HANGING_SECONDS, MOST_ROWS, UNHEARD_SECONDS, Watchdog
 
 
+@dataclass(eq=False)
 class Request:
     """A task at work."""
+
+    id: str = "1"
+    name: str = "run"
+    args: tuple[int, int] = (1, 0)
+    worker_pid: int = 99
+
+
+class Clock:
+    """The time, as the watchdog sees it."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
 
 
 @pytest.fixture
@@ -16,27 +34,34 @@ def ended():
 
 
 @pytest.fixture
-def watchdog(ended, monkeypatch):
+def killed():
+    return []
+
+
+@pytest.fixture
+def watchdog(ended, killed, monkeypatch):
     monkeypatch.setattr(state, "all_total_count", [7])
     monkeypatch.setattr(state, "active_requests", set())
-    return Watchdog({"mine"}, slots=2, end=lambda: ended.append(True))
+    monkeypatch.setattr(room, "time", Clock())
+    return Watchdog({"mine"}, slots=2, end=lambda: ended.append(True), kill=killed.append)
 
 
-def rings(watchdog, count=UNHEARD_RINGS, queue="mine", row=(1, 0)):
-    for _ in range(count):
-        watchdog.rung(queue, [row])
+def rings(watchdog, seconds=UNHEARD_SECONDS, queue="mine", row=(1, 0)):
+    watchdog.rung(queue, "run", [row])
+    room.time.now += seconds
+    watchdog.rung(queue, "run", [row])
 
 
 def test_a_worker_that_hears_none_of_its_rings_ends(watchdog, ended):
-    rings(watchdog, UNHEARD_RINGS - 1)
+    rings(watchdog, UNHEARD_SECONDS - 1)
     assert ended == []
     rings(watchdog, 1)
-    assert ended == [True]
+    assert ended
 
 
 def test_a_task_that_was_begun_meanwhile_proves_that_it_hears(watchdog, ended):
     for _ in range(10):
-        rings(watchdog, UNHEARD_RINGS - 1)
+        rings(watchdog, UNHEARD_SECONDS - 1)
         state.all_total_count[0] += 1
     assert ended == []
 
@@ -44,7 +69,7 @@ def test_a_task_that_was_begun_meanwhile_proves_that_it_hears(watchdog, ended):
 def test_a_worker_without_room_is_only_busy(watchdog, ended):
     busy = [Request(), Request()]
     state.active_requests.update(busy)
-    rings(watchdog, 10 * UNHEARD_RINGS)
+    rings(watchdog, 10 * UNHEARD_SECONDS)
     assert ended == []
     state.active_requests.discard(busy[0])
     rings(watchdog)
@@ -52,14 +77,48 @@ def test_a_worker_without_room_is_only_busy(watchdog, ended):
 
 
 def test_rings_for_others_or_for_ever_new_rows_prove_nothing(watchdog, ended):
-    rings(watchdog, 10 * UNHEARD_RINGS, queue="another")
-    for attempt in range(10 * UNHEARD_RINGS):  # each was claimed, by whomever
-        rings(watchdog, 1, row=(1, attempt))
+    rings(watchdog, 10 * UNHEARD_SECONDS, queue="another")
+    for attempt in range(50):  # each was claimed, by whomever
+        rings(watchdog, 10, row=(1, attempt))
     assert ended == []
 
 
 @pytest.mark.parametrize(("word", "value"), [("should_stop", 0), ("should_terminate", True)])
 def test_a_worker_that_was_told_to_end_is_left_alone(watchdog, ended, monkeypatch, word, value):
     monkeypatch.setattr(state, word, value)
-    rings(watchdog, 10 * UNHEARD_RINGS)
+    rings(watchdog, 10 * UNHEARD_SECONDS)
     assert ended == []
+
+
+def test_a_backlog_of_any_length_proves_what_one_row_proves(watchdog, ended):
+    rows = [(id, 0) for id in range(3 * MOST_ROWS)]
+    for _ in range(2):
+        for at in range(0, len(rows), 500):
+            watchdog.rung("mine", "run", rows[at : at + 500])
+            room.time.now += 1.0
+    assert ended
+
+
+def test_a_child_that_goes_on_with_a_row_that_it_has_lost_is_killed_and_counts_as_room(watchdog, ended, killed):
+    state.active_requests.update([Request("1"), Request("2", args=(2, 0), worker_pid=98)])
+    watchdog.rung("mine", "run", [(1, 1)])
+    room.time.now += HANGING_SECONDS - 1
+    watchdog.rung("mine", "run", [])
+    assert killed == []
+    room.time.now += 1
+    watchdog.rung("mine", "run", [])
+    assert killed == [99]
+    rings(watchdog, row=(5, 0))
+    assert ended
+
+
+@pytest.mark.parametrize(
+    ("task", "row"), [("run", (1, 0)), ("other", (1, 1)), ("run", (3, 1))],
+    ids=["not claimed yet", "a row of another table", "another's row"],
+)  # fmt: skip
+def test_a_child_that_has_lost_nothing_is_left_alone(watchdog, killed, task, row):
+    state.active_requests.add(Request())
+    for _ in range(3):
+        watchdog.rung("mine", task, [row])
+        room.time.now += HANGING_SECONDS
+    assert killed == []

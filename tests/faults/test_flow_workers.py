@@ -61,7 +61,7 @@ def test_a_worker_whose_pool_stands_still_ends_and_the_next_one_does_its_work(ho
     suite, main = house.suite, house.suite.workers["flow"]
     house.kill(main.pid)
     main.wait(30)
-    (tmp_path / "sitecustomize.py").write_text("from pacifica.common import worker; worker.RING_SECONDS = 0.5\n")
+    (tmp_path / "sitecustomize.py").write_text(HASTY)
     suite.environment["PYTHONPATH"] = str(tmp_path)  # it rings for one row every ten seconds else
     still: list[int] = []
     try:
@@ -78,6 +78,33 @@ def test_a_worker_whose_pool_stands_still_ends_and_the_next_one_does_its_work(ho
         suite.restart()
     ended = Flow(suite).ended(number)
     assert (ended["status"], ended["attempt"]) == ("OK", 1)
+
+
+def test_a_child_that_stands_still_with_a_run_is_replaced_and_the_run_is_done(house: House, tmp_path: Path):
+    suite, main = house.suite, house.suite.workers["flow"]
+    house.kill(main.pid)
+    main.wait(30)
+    (tmp_path / "sitecustomize.py").write_text(HASTY)
+    suite.environment["PYTHONPATH"] = str(tmp_path)
+    try:
+        suite.start_worker("flow")
+        flow = Flow(suite)
+        held = flow.create("wait")
+        until(lambda: flow.get(held)["status"] == "PR", 60, "the run")
+        (holder,) = suite.query("SELECT leased_by FROM data WHERE id = ?", str(held))[0]
+        still = int(holder.split(":")[1])
+        assert still in house.pool()
+        house.signal(still, signal.SIGSTOP)
+        until(lambda: flow.get(held)["attempt"] == 2, 60, "another attempt")
+        until(lambda: "hangs with a row that it has lost" in suite.logged("worker-flow"), 60, "the watchdog")
+        until(lambda: still not in house.pool(), 30, "the end of the child")
+        requests.post(f"{flow.url}/data/{held}/cancel", json={}, timeout=60)
+        assert flow.ended(held)["status"] == "ER"
+        assert flow.ended(flow.create("number"))["status"] == "OK"
+        assert suite.workers["flow"].poll() is None
+    finally:
+        del suite.environment["PYTHONPATH"]
+        suite.restart()
 
 
 def cancelled(flow: Flow, id: int) -> bool:
@@ -140,4 +167,10 @@ LONG = """
     program: |
       re-info run
       sleep 8
+"""
+
+HASTY = """
+from pacifica.common import watchdog, worker
+worker.RING_SECONDS = 0.5  # it rings for one row every ten seconds else
+watchdog.UNHEARD_SECONDS, watchdog.HANGING_SECONDS = 3.0, 2.0
 """
