@@ -1,17 +1,17 @@
 """The lists of data objects and of processes: what they can be filtered and ordered by."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import peewee
 
 from ..common.catalog import User
 from ..common.errors import BadRequest
-from .narrowing import Choice, Part, Search, choice, grouped, held, ordered
+from .narrowing import Choice, Part, Search, choice, held, listed, rows, text, together
 from .orm import Data, Process, State, TriggerRow
 from .query import Field, conditions, ordering, page, select
-from .words import DataTag, found, rank, words_of
+from .words import RANKED, DataTag, fits, found, rank, words_of
 
 R = TypeVar("R")
 
@@ -25,32 +25,39 @@ def data(parameters: Mapping[str, Any], owner: str | None, most: int) -> list[Da
     columns = ordering(parameters, DATA_ORDER, "-created")
     limit, offset = page(parameters, most)
     words = _words(parameters) if parameters.get("text") else []
-    search = Search([] if owner is None else [Data.owner == owner], [], [])
-    for one in asked:
-        if not isinstance(one, Choice | Part):
-            search.along.append(one)
-        elif (narrowed := search.narrowed(one)) is not None:
-            search = narrowed
-        else:
-            return []
+    search = _search(asked, owner, None if words else columns[0].node)
+    if search is None:
+        return []
     if words:
-        search.few.append(Data.id.in_(found(words, owner)))
-        said = (Data.id, Data.name, Data.slug, Data.tags)
-        ranked = sorted(search.query(*said).order_by(Data.id.desc()).tuples(), key=lambda row: _unfit(words, row))
-        return _rows([row[0] for row in ranked[offset : offset + limit]])
-    if columns[0].node.model is not Data and not search.few:
-        return _rows(grouped(search, columns, offset + limit)[offset:])
-    return list(ordered(search.query(), columns).limit(limit).offset(offset))
+        return rows(_ranked(words, owner, search)[offset : offset + limit])
+    return listed(search, columns, limit, offset)
 
 
-def _rows(ids: list[int]) -> list[Data]:
-    """Return the objects in the order of ``ids``."""
-    held = {row.id: row for row in Data.select().where(Data.id.in_(ids))} if ids else {}
-    return [held[id] for id in ids if id in held]
+def _search(asked: list[Any], owner: str | None, order: Any) -> Search | None:
+    """Return what is to be searched, in the order of a column; None when nothing can be found."""
+    every = Search([], [], [], [one for one in asked if not isinstance(one, Choice | Part)], [])
+    search = every if owner is None else every.of(Data.owner == owner)
+    for one in together([one for one in asked if isinstance(one, Choice | Part)]):
+        if search is None:
+            break
+        if isinstance(one, Choice) and one.column is not None and one.column is order:
+            search.ranges.append(one.condition)
+        else:
+            search = search.narrowed(one)
+    return search
 
 
-def _unfit(words: list[str], row: tuple[int, str, str | None, str]) -> int:
-    return -rank(words, row[1], row[2] or "", row[3])
+def _ranked(words: list[str], owner: str | None, search: Search) -> list[int]:
+    """Return the ids of the newest objects that a text fits, the best first."""
+    said = (Data.id, Data.name, Data.slug, Data.tags, Data.owner)
+    if not search.few:
+        also = text(search.query(peewee.SQL("1")).where(Data.id == peewee.SQL("t.data"))) if search.along else None
+        held = Data.select(*said).where(Data.id.in_(found(words, owner, also)))
+    else:
+        held = search.query(*said)
+    texts = {id: (name, slug or "", tags, who) for id, name, slug, tags, who in held.tuples()}
+    fitting = sorted((id for id, said in texts.items() if fits(words, *said)), reverse=True)[:RANKED]
+    return sorted(fitting, key=lambda id: -rank(words, *texts[id][:3]))
 
 
 def processes(parameters: Mapping[str, Any], most: int) -> list[Process]:
@@ -60,8 +67,8 @@ def processes(parameters: Mapping[str, Any], most: int) -> list[Process]:
         query = query.where(condition)
     if not parameters.get("text"):
         return list(select(query, parameters, PROCESS_ORDER, "id", most))
-    rows = query.order_by(Process.id.desc())
-    return fitting({row: (row.name, row.slug, row.type, row.category) for row in rows}, parameters, most)
+    every = query.order_by(Process.id.desc())
+    return fitting({row: (row.name, row.slug, row.type, row.category) for row in every}, parameters, most)
 
 
 def triggers(parameters: Mapping[str, Any], most: int) -> list[TriggerRow]:
@@ -96,7 +103,12 @@ def _named(condition: Any, lookup: str, value: str) -> Any:
     """A whole name has an index, and so have its parts."""
     if lookup == "isnull":
         return condition
-    return choice(condition) if lookup in ("exact", "in") else Part(value, condition)
+    return choice(condition) if lookup in ("exact", "in") else Part(value, not lookup.startswith("i"), condition)
+
+
+def _ranging(column: Any) -> Callable[[Any, str, str], Any]:
+    """A column whose index finds whatever is asked of it, save for the time of day."""
+    return lambda condition, lookup, value: condition if lookup == "time" else choice(condition, column)
 
 
 def _within(condition: Any) -> Choice:
@@ -134,16 +146,16 @@ def _in_state(words: list[str]) -> Choice:
 
 
 DATA_FIELDS = {
-    "id": Field(Data.id, "number"),
+    "id": Field(Data.id, "number", wrap=_ranging(Data.id)),
     "name": Field(Data.name, "text", wrap=_named),
-    "slug": Field(Data.slug, "word"),
-    "created": Field(Data.created, "time"),
-    "modified": Field(Data.updated, "time"),
-    "started": Field(Data.started, "time"),
-    "finished": Field(Data.finished, "time"),
-    "contributor": Field(Data.owner, "word"),
+    "slug": Field(Data.slug, "word", wrap=_ranging(Data.slug)),
+    "created": Field(Data.created, "time", wrap=_ranging(Data.created)),
+    "modified": Field(Data.updated, "time", wrap=_ranging(Data.updated)),
+    "started": Field(Data.started, "time", wrap=_ranging(Data.started)),
+    "finished": Field(Data.finished, "time", wrap=_ranging(Data.finished)),
+    "contributor": Field(Data.owner, "word", wrap=_ranging(Data.owner)),
     "contributor_name": Field(Data.owner, "words", match=_of_people),
-    "owners": Field(Data.owner, "word"),
+    "owners": Field(Data.owner, "word", wrap=_ranging(Data.owner)),
     "owners_name": Field(Data.owner, "words", match=_of_people),
     "status": Field(Data.state, "word", match=_in_state),
     "type": Field(Data.type, "prefix", match=_typed),

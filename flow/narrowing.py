@@ -2,11 +2,12 @@
 
 An owner may have a million objects.  A filter that few of them pass is answered from its own index; one that many
 pass is checked along the list's order, where a page is soon full.  Which of them it is, is counted first, because
-SQLite has no statistics to guess by.
+SQLite has no statistics to guess by.  Where the page is not full after the first ``WALK`` objects, the filter that the
+fewest pass is counted further.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import peewee
@@ -17,60 +18,131 @@ from .orm import Data, Process
 from .parts import candidates
 
 FEW = 5_000  # rows that are sorted within some ten milliseconds
+MANY = 50_000  # that are sorted sooner than a million is looked through
+WALK = 5_000  # rows that are looked through first
 
 
 @dataclass(frozen=True)
 class Choice:
     """A filter that an index may answer: ``ids``, the query that uses it, or else the plain ``condition``.
 
-    ``mine`` says whether the ids are still to be cut down to the owner's.
+    ``mine`` says whether the ids are still to be cut down to the owner's; ``column`` is what a range is of.
     """
 
     ids: Any
     condition: Any
     mine: bool = True
+    column: Any = None
 
-    def few(self, owner: list[Any]) -> Any:
-        """Return what its objects' ids are in when they are few, [] for none; None when they are many."""
+    def few(self, owner: list[Any], most: int) -> Any:
+        """Return how many its objects are, and what their ids are in; None when they are more than ``most``."""
         ids = self.ids.where(*owner) if self.mine and owner else self.ids
-        count = ids.limit(FEW + 1).count()
-        return None if count > FEW else ids if count else []
+        count = ids.limit(most + 1).count()
+        return None if count > most else (count, ids)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A filter by a part of the name: the index leads to candidates, on which the ``condition`` is still asked."""
+    """A filter by a part of the name, in which ``capitals`` may count; the index leads to candidates."""
 
     text: str
+    capitals: bool
     condition: Any
 
-    def few(self, owner: list[Any]) -> Any:
+    def few(self, owner: list[Any], most: int) -> Any:
         """As ``Choice.few``."""
-        return candidates(self.text, FEW)
+        ids = candidates(self.text, self.capitals, most) if self.text else None
+        return None if ids is None else (len(ids), ids)
 
 
 @dataclass
 class Search:
-    """What is asked of the objects of ``owner``: to be among a ``few``, and ``along`` the order what no index says."""
+    """What is asked of objects: whose they are, in which ``ranges`` of the order, to be among a ``few``, and the rest.
+
+    What is asked ``along`` the order no index knows; ``many`` are the filters among it that one may yet answer.
+    """
 
     owner: list[Any]
+    ranges: list[Any]
     few: list[Any]
     along: list[Any]
+    many: list[Choice | Part]
+
+    def of(self, condition: Any) -> "Search | None":
+        """Return it for the objects of one owner alone; as ``narrowed``."""
+        whose = choice(condition)
+        held = whose.few([], FEW)
+        return replace(self, owner=[condition]) if held is None else self.among(whose, held)
 
     def narrowed(self, one: Choice | Part) -> "Search | None":
-        """Return it with ``one`` more condition; None when nothing can be found."""
-        ids = one.few(self.owner)
-        if isinstance(ids, list) and not ids:
-            return None
-        if ids is None:
-            return Search(self.owner, self.few, [*self.along, unindexed(one.condition)])
+        """Return it with ``one`` more condition; None when nothing can be found.  Parts are not counted at first."""
+        held = None if isinstance(one, Part) else one.few(self.owner, FEW)
+        if held is None:
+            along = [*self.along, one.condition]
+            return replace(self, along=along, many=[*self.many, one])
+        return self.among(one, held)
+
+    def among(self, one: Choice | Part, held: tuple[int, Any]) -> "Search | None":
+        """Return it cut down to what ``one`` was found to hold; None when that is nothing."""
+        count, ids = held
         more = [one.condition] if isinstance(one, Part) else []
-        return Search(self.owner, [*self.few, Data.id.in_(ids)], [*self.along, *more])
+        return replace(self, few=[*self.few, Data.id.in_(ids)], along=[*self.along, *more]) if count else None
 
     def query(self, *columns: Any) -> Any:
         """Return the query for ``columns``, all of them where none is given."""
-        conditions = [*self.few, *map(unindexed, [*self.owner, *self.along])] if self.few else None
-        return _all(Data.select(*columns), conditions or [*self.owner, *self.along])
+        order = [*self.owner, *self.ranges]
+        conditions = [*self.few, *map(unindexed, order), *map(unindexed, self.along)] if self.few else None
+        return _all(Data.select(*columns), conditions or [*order, *map(unindexed, self.along)])
+
+    def fewest(self) -> "Search | None":
+        """Return it cut down to the filter that the fewest pass, where they are not too many; as ``narrowed``."""
+        best: Any = None
+        for one in self.many:
+            most = FEW if isinstance(one, Part) else MANY if best is None else best[1][0]
+            held = one.few(self.owner, most)
+            if held is not None and (best is None or held[0] < best[1][0]):
+                best = one, held
+        return self if best is None else self.among(*best)
+
+
+def listed(search: Search, columns: list[Any], limit: int, offset: int) -> list[Data]:
+    """Return the objects of one page, in the order of ``columns``."""
+    if columns[0].node.model is not Data:
+        if not search.few:
+            return rows(grouped(search, columns, offset + limit)[offset:])
+    elif search.many and not search.few:
+        ids = _walked(search, columns, offset + limit)
+        if len(ids) == offset + limit:
+            return rows(ids[offset:])
+        narrower = search.fewest()
+        if narrower is None:
+            return []
+        search = narrower
+    return list(ordered(search.query(), columns).limit(limit).offset(offset))
+
+
+def rows(ids: list[int]) -> list[Data]:
+    """Return the objects in the order of ``ids``."""
+    held = {row.id: row for row in Data.select().where(Data.id.in_(ids))} if ids else {}
+    return [held[id] for id in ids if id in held]
+
+
+def _walked(search: Search, columns: list[Any], most: int) -> list[int]:
+    """Return the ids of the first ``most`` that fit among the first ``WALK`` of the order.
+
+    The first are called by the table's name, so that every condition is asked of them; they come in their order.
+    """
+    first, values = text(ordered(_all(Data.select(), [*search.owner, *search.ranges]), columns).limit(WALK))
+    asked, more = text(_all(Data.select(Data.id), list(map(unindexed, search.along))).limit(most))
+    if not orm.is_postgres():
+        first = first.replace('FROM "data"', 'FROM "main"."data"', 1)  # the table, not what is called so here
+    return [id for (id,) in orm.rows(f'WITH "data" AS ({first}) {asked}', *values, *more)]
+
+
+def text(query: Any) -> tuple[str, list[Any]]:
+    """Return the text of ``query`` with ``?`` placeholders, and its values."""
+    sql, values = query.sql()
+    return sql.replace("%s", "?"), values
 
 
 def grouped(search: Search, columns: list[Any], most: int) -> list[int]:
@@ -85,8 +157,7 @@ def grouped(search: Search, columns: list[Any], most: int) -> list[int]:
             break
         here = search.narrowed(group)
         if here is not None:
-            rows = ordered(here.query(Data.id), rest).limit(most - len(ids)).tuples()
-            ids += [id for (id,) in rows]
+            ids += [id for (id,) in ordered(here.query(Data.id), rest).limit(most - len(ids)).tuples()]
     return ids
 
 
@@ -109,9 +180,19 @@ def held(column: str) -> list[str]:
     return [value for (value,) in orm.rows(sql)]
 
 
-def choice(condition: Any) -> Choice:
-    """Return the filter that some index knows."""
-    return Choice(Data.select(Data.id).where(condition), condition)
+def choice(condition: Any, column: Any = None) -> Choice:
+    """Return the filter that some index knows, maybe a range of ``column``."""
+    return Choice(Data.select(Data.id).where(condition), condition, column=column)
+
+
+def together(filters: list[Choice | Part]) -> list[Choice | Part]:
+    """Return ``filters`` with all that is asked of one column as one of them, since an index finds it at once."""
+    columns: dict[str, Choice] = {}
+    for one in filters:
+        if isinstance(one, Choice) and one.column is not None:
+            held = columns.get(one.column.name)
+            columns[one.column.name] = choice(held.condition & one.condition if held else one.condition, one.column)
+    return [*columns.values(), *(one for one in filters if isinstance(one, Part) or one.column is None)]
 
 
 def unindexed(condition: Any) -> Any:

@@ -18,7 +18,7 @@ from ..common.outbox import announce
 from ..common.state import Work, describe
 from ..common.tables import COMMON
 from .definition import Definition, Version, restore
-from .parts import DataPart
+from .parts import DataLetter
 from .words import DataTag, DataText
 
 SOURCE = "/flow"  # of this service's events
@@ -129,6 +129,9 @@ class Data(Work):
             (("owner", "name"), False),
             (("process", "owner"), False),
             (("created",), False),
+            *(((*whose, column), False) for column in ("started", "finished", "updated") for whose in ((), ("owner",))),
+            (("owner", "id"), False),
+            (("name",), False),
         )
 
     def failed(self, error: Exception) -> None:
@@ -266,6 +269,17 @@ def _add_interactive() -> None:
     orm.execute(f"UPDATE data SET interactive = TRUE WHERE process IN ({quick}) AND state NOT IN ('OK', 'ER')")
 
 
+def _index_orders() -> None:
+    """Add an index for each order, and drop what found words and parts of names before."""
+    Data._schema.create_indexes(safe=True)
+    for name in ("data_words", "data_parts") if orm.is_postgres() else ():
+        orm.execute(f"DROP INDEX IF EXISTS {name}")
+    if not orm.is_postgres():
+        for name in ("insert", "update", "delete"):
+            orm.execute(f"DROP TRIGGER IF EXISTS datapart_{name}")
+        orm.execute("DROP TABLE IF EXISTS datapart")
+
+
 SCHEMA = schema.Schema(
     system=FlowSystem,
     models=[
@@ -280,10 +294,16 @@ SCHEMA = schema.Schema(
         Creation,
         DataTag,
         DataText,
-        DataPart,
+        DataLetter,
     ],
-    version=(1, 4),
-    steps={(1, 0): _index_lists, (1, 1): _add_run, (1, 2): _add_interactive},
+    version=(1, 5),
+    steps={
+        (1, 0): _index_lists,
+        (1, 1): _add_run,
+        (1, 2): _add_interactive,
+        (1, 3): lambda: None,  # a table came, which needs no step
+        (1, 4): _index_orders,
+    },
     requires=(COMMON,),
 )
 

@@ -1,75 +1,69 @@
-"""Objects by a part of their name: the trigrams of all names in an index (FTS5, or PostgreSQL's pg_trgm).
+"""Objects by a part of their name, of one letter or many: the letters and pairs of letters of all names in an index.
 
-The index only leads to candidates; whoever asks compares the names.  A part shorter than three letters has no trigram,
-and on a PostgreSQL where the extension cannot be made there is no index: both are answered along the list's order.
+On PostgreSQL they are among the keys of ``words``, on SQLite in a full-text index (FTS5) whose words are their bytes in
+hexadecimal.  Capitals count, and names that have some are entered in small letters too.
 """
 
-import logging
-from functools import cache
 from typing import Any
 
-import peewee
-
 from ..common import orm
+from .words import KEYS
 
-SHORTEST = 3  # letters
-
-logger = logging.getLogger(__name__)
+MOST_PAIRS = 30  # of a part are asked for
 
 
-class DataPart(orm.Model):
-    """The index of parts of names; no table on PostgreSQL, and made where it is missing."""
+class DataLetter(orm.Model):
+    """The index of parts of names on SQLite."""
 
     @classmethod
     def create_table(cls, safe: bool = True, **options: Any) -> None:
         """Create the index, with the names that are there."""
-        if not orm.is_postgres():
-            for statement in _SQLITE:
-                orm.execute(statement)
-            return
-        if orm.rows("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'"):
-            try:
-                with orm.savepoint():
-                    orm.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-                    orm.execute("CREATE INDEX IF NOT EXISTS data_parts ON data USING gin (name gin_trgm_ops)")
-                return
-            except peewee.ProgrammingError as error:  # it takes a right, and a schema that the search path names
-                logger.info("pg_trgm: %s", error)
-        logger.warning("parts of names stay without an index: the extension pg_trgm cannot be made")
+        for statement in () if orm.is_postgres() else _SQLITE:
+            orm.execute(statement)
 
 
-def candidates(part: str, most: int) -> list[int] | None:
-    """Return the ids of the objects, anybody's, in whose name ``part`` may be; None beyond ``most``.
+def candidates(part: str, capitals: bool, most: int) -> list[int] | None:
+    """Return the ids of the objects, anybody's, in whose name ``part`` is; None beyond ``most``.
 
-    Capitals do not count.  None too where no index can tell.
+    ``capitals`` tells whether they count.
     """
-    if len(part) < SHORTEST or (orm.is_postgres() and not _indexed(orm.database.database)):
-        return None
+    if not capitals:
+        part = orm.rows("SELECT lower(CAST(? AS text))", part)[0][0]  # the database's idea of it
+    pairs = list(dict.fromkeys(part[at : at + 2] for at in range(max(1, len(part) - 1))))[:MOST_PAIRS]
+    name = "name" if capitals else "lower(name)"
     if orm.is_postgres():
-        escaped = part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        sql, asked = "SELECT id FROM data WHERE name ILIKE ?", f"%{escaped}%"
+        keys = [f"n{pair}" for pair in pairs]
+        asked: list[Any] = [keys] if capitals else [[f"n{pair}", f"l{pair}"] for pair in pairs]
+        conditions = " AND ".join(f"{KEYS} {'@>' if capitals else '&&'} ?::text[]" for _ in asked)
+        sql = f"SELECT data FROM datatext t WHERE {conditions} AND strpos({name}, ?) > 0"
     else:
-        trigrams = dict.fromkeys(part[at : at + SHORTEST] for at in range(len(part) - SHORTEST + 1))
-        asked = " AND ".join(f'"{one}"' for one in (text.replace('"', '""') for text in trigrams))
-        sql = "SELECT rowid FROM datapart WHERE datapart MATCH ?"
-    found = orm.rows(f"{sql} LIMIT {most + 1}", asked)
+        words = [pair.encode().hex().upper() for pair in pairs]
+        asked = [" AND ".join(f'"{one}"' if capitals else f'("{one}" OR "l{one}")' for one in words)]
+        held = "dataletter t CROSS JOIN data d ON d.id = t.rowid"
+        sql = f"SELECT d.id FROM {held} WHERE dataletter MATCH ? AND instr({name}, ?) > 0"
+    found = orm.rows(f"{sql} LIMIT {most + 1}", *asked, part)
     return None if len(found) > most else [id for (id,) in found]
 
 
-@cache
-def _indexed(database: str) -> bool:
-    return bool(orm.rows("SELECT 1 FROM pg_indexes WHERE indexname = 'data_parts'"))
+def _letters(row: str) -> str:
+    """Return the SQL that makes of the name of ``row`` what is entered."""
+    pairs = [f"substr({row}.name, at, {length})" for length in (1, 2)]
+    plain = " || ' ' || ".join(f"hex({pair})" for pair in pairs)
+    small = " || ' ' || ".join(f"'l' || hex(lower({pair}))" for pair in pairs)
+    return (
+        f"(WITH RECURSIVE letters(at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM letters WHERE at < length({row}.name))"
+        f" SELECT group_concat({plain} || CASE lower({row}.name) WHEN {row}.name THEN '' ELSE ' ' || {small} END, ' ')"
+        " FROM letters)"
+    )
 
 
+_ENTER = f"INSERT INTO dataletter (rowid, letters) VALUES (new.id, {_letters('new')})"
+_FORGET = f"INSERT INTO dataletter (dataletter, rowid, letters) VALUES ('delete', old.id, {_letters('old')})"
 _SQLITE = (
-    "CREATE VIRTUAL TABLE datapart USING fts5(name, content='data', content_rowid='id', detail=none,"
-    " tokenize='trigram')",
-    "CREATE TRIGGER datapart_insert AFTER INSERT ON data BEGIN"
-    " INSERT INTO datapart (rowid, name) VALUES (new.id, new.name); END",
-    "CREATE TRIGGER datapart_update AFTER UPDATE OF name ON data WHEN old.name <> new.name BEGIN"
-    " INSERT INTO datapart (datapart, rowid, name) VALUES ('delete', old.id, old.name);"
-    " INSERT INTO datapart (rowid, name) VALUES (new.id, new.name); END",
-    "CREATE TRIGGER datapart_delete AFTER DELETE ON data BEGIN"
-    " INSERT INTO datapart (datapart, rowid, name) VALUES ('delete', old.id, old.name); END",
-    "INSERT INTO datapart (datapart) VALUES ('rebuild')",
+    "CREATE VIRTUAL TABLE dataletter USING fts5(letters, content='', detail=none)",
+    f"CREATE TRIGGER dataletter_insert AFTER INSERT ON data BEGIN {_ENTER}; END",
+    "CREATE TRIGGER dataletter_update AFTER UPDATE OF name ON data WHEN old.name <> new.name BEGIN"
+    f" {_FORGET}; {_ENTER}; END",
+    f"CREATE TRIGGER dataletter_delete AFTER DELETE ON data BEGIN {_FORGET}; END",
+    f"INSERT INTO dataletter (rowid, letters) SELECT d.id, {_letters('d')} FROM data d",
 )

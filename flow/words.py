@@ -1,7 +1,10 @@
 """What data objects are found by besides their columns: their tags and the words in what they are called.
 
 The database itself keeps both, by triggers, so that they are right whichever way a row came or changed: tags in a
-table, words in the full-text index of SQLite (FTS5) or PostgreSQL (GIN).
+table, words in the full-text index of SQLite (FTS5), on PostgreSQL in a table of its own, since every change of an
+object's state would enter all its words anew.  Its index (GIN) has for each object the beginnings of its words and its
+owner, each with the block of ids that it is in, so that the newest are found first, and the letters and pairs of
+letters of its name: whole keys alone, which are found together without collecting all that have one of them.
 """
 
 import re
@@ -13,14 +16,12 @@ import peewee
 from ..common import orm
 
 RANKED = 1000  # the newest objects that a text fits are put in order, and no more
-MINE = 2000  # objects that are looked through one by one
+LONGEST = 16  # letters of a word that PostgreSQL's index knows
+BLOCK = 8192  # ids that follow each other have keys of their own
+KEYS = "datatext_keys(t.data, t.name, t.slug, t.tags, t.owner)"
 
 _WORD = re.compile(r"[^\W_]+")
 _SEARCHED = ("name", "slug", "tags", "owner")
-_VECTOR = (
-    "to_tsvector('simple', regexp_replace(name || ' ' || coalesce(slug, '') || ' ' || tags || ' ' || owner, "
-    "'[^[:alnum:]]+', ' ', 'g'))"
-)
 
 
 class DataTag(orm.Model):
@@ -44,15 +45,12 @@ class DataTag(orm.Model):
 
 
 class DataText(orm.Model):
-    """The full-text index of data objects; on PostgreSQL it is no table, and made where it is missing."""
+    """What data objects are called: the full-text index of SQLite, on PostgreSQL a table with an index of its keys."""
 
     @classmethod
     def create_table(cls, safe: bool = True, **options: Any) -> None:
-        """Create the index, and the triggers that keep it on SQLite, and enter the objects that are there."""
-        if orm.is_postgres():
-            orm.execute(f"CREATE INDEX IF NOT EXISTS data_words ON data USING gin ({_VECTOR})")
-            return
-        for statement in _TEXT_SQLITE:
+        """Create the index and the triggers that keep it, and enter the objects that are there."""
+        for statement in _TEXT_POSTGRES if orm.is_postgres() else _TEXT_SQLITE:
             orm.execute(statement)
 
 
@@ -61,39 +59,36 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def found(words: Sequence[str], owner: str | None) -> list[int]:
-    """Return the ids of the newest ``RANKED`` objects of ``owner`` (None: anybody) in which each word begins a word.
+def fits(words: Iterable[str], *texts: str) -> bool:
+    """Tell whether each of ``words`` begins a word of ``texts``."""
+    said = words_of(" ".join(texts))
+    return all(any(one.startswith(word) for one in said) for word in words)
 
-    Searched are name, slug, tags and owner.
+
+def found(words: Sequence[str], owner: str | None, also: tuple[str, Sequence[Any]] | None) -> list[int]:
+    """Return the ids of the newest ``RANKED`` objects of ``owner`` (None: anybody) in which each word may begin a word.
+
+    Searched are name, slug, tags and owner.  ``also`` is a query, with its values, that finds the object ``t.data``
+    where it fits what else is asked.
     """
-    mine, names = ("", ()) if owner is None else (" AND d.owner = ?", (owner,))
+    condition, values = ("", ()) if also is None else (f" AND EXISTS ({also[0]})", also[1])
     if orm.is_postgres():
-        asked = " & ".join(f"'{word}':*" for word in words)
-        return _found_postgres(asked, f"{_VECTOR} @@ to_tsquery('simple', ?){mine}", names)
-    own = [] if owner is None else orm.rows(f"{_SAID} WHERE owner = ? LIMIT {MINE + 1}", owner)
-    if owner is not None and len(own) <= MINE:  # SQLite would look at what fits of everybody's
-        fitting = [id for id, *texts in own if all(rank([word], *texts) for word in words)]
-        return sorted(fitting, reverse=True)[:RANKED]
-    asked = " AND ".join(f'"{word}"*' for word in words)
+        asked = [*(f"w{word[:LONGEST]}" for word in words), *([] if owner is None else [f"o{owner}"])]
+        keys = "ARRAY(SELECT b.at || key FROM unnest(?::text[]) key)"
+        fitting = f"SELECT t.data FROM datatext t WHERE {KEYS} @> {keys}{condition} ORDER BY t.data DESC"
+        blocks = f"generate_series((SELECT max(data) / {BLOCK} FROM datatext), 0, -1) b(at)"
+        sql = f"SELECT t.data FROM {blocks} CROSS JOIN LATERAL ({fitting}) t LIMIT {RANKED}"
+        return [id for (id,) in orm.rows(sql, asked, *values)]
+    mine, names = ("", ()) if owner is None else (" AND d.owner = ?", (owner,))
     sql = (
-        "SELECT d.id FROM datatext t CROSS JOIN data d ON d.id = t.rowid"
-        f" WHERE datatext MATCH ?{mine} ORDER BY t.rowid DESC LIMIT {RANKED}"
+        "SELECT t.data FROM (SELECT rowid AS data FROM datatext WHERE datatext MATCH ? ORDER BY rowid DESC) t"
+        f" CROSS JOIN data d ON d.id = t.data WHERE TRUE{mine}{condition} LIMIT {RANKED}"
     )
-    return [id for (id,) in orm.rows(sql, asked, *names)]
-
-
-def _found_postgres(asked: str, where: str, names: tuple[str, ...]) -> list[int]:
-    """Answer as ``found``: from the newest objects, where most fit, else by the index.
-
-    Left to itself, with an order and a limit, PostgreSQL takes rare words for frequent ones and cuts every name anew.
-    """
-    order = f"ORDER BY id DESC LIMIT {RANKED}"
-    newest = f"id > (SELECT max(id) FROM data) - {2 * RANKED}"
-    held = orm.rows(f"SELECT id FROM data d WHERE {newest} AND {where} {order}", asked, *names)
-    if len(held) < RANKED:
-        every = f"WITH every AS MATERIALIZED (SELECT id FROM data d WHERE {where})"
-        held = orm.rows(f"{every} SELECT id FROM every {order}", asked, *names)
-    return [id for (id,) in held]
+    ids: list[int] = []
+    for end in ("", "*"):  # whole words rank first, and are found without collecting all that begin so
+        if len(ids) < RANKED:
+            ids = [id for (id,) in orm.rows(sql, " AND ".join(f'"{word}"{end}' for word in words), *names, *values)]
+    return ids
 
 
 def rank(words: Iterable[str], *texts: str) -> int:
@@ -107,7 +102,6 @@ def rank(words: Iterable[str], *texts: str) -> int:
     return score
 
 
-_SAID = "SELECT id, name, coalesce(slug, ''), tags, owner FROM data"
 _TAGS_SQLITE = (
     "CREATE TRIGGER IF NOT EXISTS datatag_insert AFTER INSERT ON data WHEN new.tags <> '[]' BEGIN"
     " INSERT OR IGNORE INTO datatag (data, tag) SELECT new.id, value FROM json_each(new.tags); END",
@@ -146,4 +140,36 @@ _TEXT_SQLITE = (
     f"CREATE TRIGGER datatext_update AFTER UPDATE OF {_COLUMNS} ON data WHEN {_CHANGED} BEGIN {_FORGET}; {_ENTER}; END",
     f"CREATE TRIGGER datatext_delete AFTER DELETE ON data BEGIN {_FORGET}; END",
     "INSERT INTO datatext (datatext) VALUES ('rebuild')",
+)
+
+_NAMED = ", ".join(f"{name} text{'' if name == 'slug' else ' NOT NULL'}" for name in _SEARCHED)
+_SET = ", ".join(f"{name} = NEW.{name}" for name in _SEARCHED)
+_TEXT_POSTGRES = (
+    "CREATE OR REPLACE FUNCTION datatext_keys(data bigint, name text, slug text, tags text, owner text)"
+    " RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$"
+    f" DECLARE block text := data / {BLOCK}; keys text[] := ARRAY[block || 'o' || owner];"
+    " low text := lower(name); word text; BEGIN"
+    " FOREACH word IN ARRAY"
+    " regexp_split_to_array(lower(concat_ws(' ', name, slug, tags, owner)), '[^[:alnum:]]+') LOOP"
+    f" FOR n IN 1 .. least(length(word), {LONGEST}) LOOP keys := keys || (block || 'w' || left(word, n)); END LOOP;"
+    " END LOOP;"
+    " FOR at IN 1 .. greatest(length(name), length(low)) LOOP"
+    " keys := keys || ('n' || substr(name, at, 1)) || ('n' || substr(name, at, 2));"
+    " IF low <> name THEN keys := keys || ('l' || substr(low, at, 1)) || ('l' || substr(low, at, 2)); END IF; END LOOP;"
+    " RETURN keys; END $$",
+    f"CREATE TABLE IF NOT EXISTS datatext (data bigint PRIMARY KEY, {_NAMED})",
+    f"INSERT INTO datatext (data, {_COLUMNS}) SELECT id, {_COLUMNS} FROM data ON CONFLICT DO NOTHING",
+    f"CREATE INDEX IF NOT EXISTS datatext_found ON datatext USING gin (datatext_keys(data, {_COLUMNS}))"
+    " WITH (gin_pending_list_limit = 256)",
+    "CREATE OR REPLACE FUNCTION datatext_enter() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    f" INSERT INTO datatext (data, {_COLUMNS}) SELECT id, {_COLUMNS} FROM made; RETURN NULL; END $$",
+    "CREATE OR REPLACE FUNCTION datatext_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    f" UPDATE datatext SET {_SET} WHERE data = NEW.id; RETURN NULL; END $$",
+    "CREATE OR REPLACE FUNCTION datatext_forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    " DELETE FROM datatext WHERE data = OLD.id; RETURN NULL; END $$",
+    "CREATE OR REPLACE TRIGGER datatext_insert AFTER INSERT ON data REFERENCING NEW TABLE AS made FOR EACH STATEMENT"
+    " EXECUTE FUNCTION datatext_enter()",
+    f"CREATE OR REPLACE TRIGGER datatext_update AFTER UPDATE OF {_COLUMNS} ON data FOR EACH ROW"
+    f" WHEN ({_CHANGED.replace(' IS NOT ', ' IS DISTINCT FROM ')}) EXECUTE FUNCTION datatext_change()",
+    "CREATE OR REPLACE TRIGGER datatext_delete AFTER DELETE ON data FOR EACH ROW EXECUTE FUNCTION datatext_forget()",
 )

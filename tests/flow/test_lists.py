@@ -2,16 +2,13 @@
 
 import json
 import random
-import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 
-import psycopg
 import pytest
 
 from pacifica.common import orm
 from pacifica.common.catalog import User
-from pacifica.common.config import Database
 from pacifica.common.errors import BadRequest
 from pacifica.flow import lists, narrowing, words
 from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
@@ -76,6 +73,16 @@ CASES = {
     "name__contains=42 r": ("42 r", lambda row: "42 r" in row.name),
     "name__icontains=short": ("RU", lambda row: "ru" in row.name.lower()),
     'name__contains="': ('a"b', lambda row: False),
+    "name__contains=b": ("b", lambda row: "b" in row.name),
+    "name__contains=q": ("q", lambda row: False),
+    "name__contains=Üb": ("Üb", lambda row: "Üb" in row.name),
+    "name__contains=_": ("_", lambda row: "_" in row.name),
+    "name__contains=": ("", lambda row: True),
+    "name__icontains=M": ("M", lambda row: "m" in row.name.lower()),
+    "name__icontains=mO": ("mO", lambda row: "mo" in row.name.lower()),
+    "name__istartswith=l": ("l", lambda row: row.name.startswith("l")),
+    "finished__isnull": ("true", lambda row: True),
+    "modified__gt": ("2001-01-01", lambda row: True),
     "name__icontains": ("LIVER", lambda row: "liver" in row.name),
     "name__startswith": ("mouse", lambda row: row.name.startswith("mouse")),
     "name__istartswith": ("mouse", lambda row: row.name.startswith("Mouse")),
@@ -101,9 +108,14 @@ def day(seconds):
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
-@pytest.mark.parametrize("few", [5_000, 0], ids=["by index", "along the order"])
-def test_each_filter_gives_just_the_objects_that_fit(objects, monkeypatch, few):
-    monkeypatch.setattr(narrowing, "FEW", few)
+@pytest.mark.parametrize(
+    ("few", "many", "walk"),
+    [(5_000, 50_000, 20_000), (0, 0, 20_000), (0, 0, 7), (0, 50_000, 7), (5_000, 50_000, 7)],
+    ids=["by index", "along the order", "past the first", "by the smallest index", "parts by index"],
+)
+def test_each_filter_gives_just_the_objects_that_fit(objects, monkeypatch, few, many, walk):
+    for name, value in (("FEW", few), ("MANY", many), ("WALK", walk)):
+        monkeypatch.setattr(narrowing, name, value)
     for case, (value, fits) in CASES.items():
         name = case.partition("=")[0]
         assert ids(objects(**{name: value})) == held(fits), case
@@ -136,9 +148,9 @@ def test_the_most_that_may_be_said_of_an_object_is_found_again(objects):
     assert ids(objects(tags=tags[7])) == ids(objects(text="ß" * 100)) == {row.id}
 
 
-@pytest.mark.parametrize("mine", [2000, 0], ids=["one by one", "by index"])
-def test_a_text_fits_where_each_of_its_words_begins_a_word_and_the_best_come_first(objects, monkeypatch, mine):
-    monkeypatch.setattr(words, "MINE", mine)
+@pytest.mark.parametrize("few", [5_000, 0], ids=["one by one", "by index"])
+def test_a_text_fits_where_each_of_its_words_begins_a_word_and_the_best_come_first(objects, monkeypatch, few):
+    monkeypatch.setattr(narrowing, "FEW", few)
 
     def begins(row, text):
         said = words_of(f"{row.name} {row.slug} {row.tags} {row.owner}")
@@ -226,29 +238,6 @@ def test_processes_are_found_by_text_and_filters(objects):
         lists.processes({"status": "OK"}, 10)
 
 
-@pytest.mark.parametrize(
-    "before", ["SELECT 1", "CREATE SCHEMA apart; CREATE EXTENSION pg_trgm SCHEMA apart"], ids=["no right", "elsewhere"]
-)
-def test_parts_of_names_are_found_where_the_extension_cannot_be_made_or_used(postgres, before):
-    url = postgres.create_database()
-    role = f"plain_{uuid.uuid4().hex}"  # roles are those of all databases
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(before)
-        connection.execute(f"CREATE ROLE {role} LOGIN")
-        connection.execute(f"GRANT ALL ON SCHEMA public TO {role}")
-    orm.disconnect()
-    try:
-        orm.connect(Database(peewee_url=url.replace("//postgres@", f"//{role}@"), connect_attempts=1))
-        SCHEMA.sync()
-        SCHEMA.sync()
-        row = Data.create(state="OK", process=1, type="data:a:", owner="ann", name="some liver")
-        assert ids(lists.data({"name__contains": "liv"}, "ann", 10)) == {row.id}
-        assert orm.rows("SELECT 1 FROM pg_indexes WHERE indexname = 'data_parts'") == []
-    finally:
-        orm.disconnect()
-        postgres.drop_database(url)
-
-
 def test_every_lookup_of_every_field_is_answered_or_refused(objects):
     asked = {
         lists.data: lists.DATA_FIELDS, lists.processes: lists.PROCESS_FIELDS, lists.triggers: lists.TRIGGER_FIELDS,
@@ -277,3 +266,42 @@ def test_a_database_of_the_version_before_gets_the_indexes_with_what_it_holds(ob
     assert FlowSystem.is_equal()
     assert ids(objects(tags="t")) == held(lambda row: "t" in json.loads(row.tags))
     assert "data_owner_type_created" in {index.name for index in orm.database.get_indexes("data")}
+
+
+def test_words_and_parts_of_names_are_found_after_an_upgrade(objects):
+    if orm.is_postgres():
+        orm.execute("DROP TABLE datatext CASCADE")
+        for name in ("enter", "change", "forget"):
+            orm.execute(f"DROP FUNCTION datatext_{name} CASCADE")
+        orm.execute("CREATE INDEX data_words ON data (name)")
+    else:
+        for trigger in ("insert", "update", "delete"):
+            orm.execute(f"DROP TRIGGER dataletter_{trigger}")
+        orm.execute("DROP TABLE dataletter")
+        orm.execute("CREATE VIRTUAL TABLE datapart USING fts5(name, content='data', content_rowid='id')")
+    FlowSystem.set_version((1, 4))
+    SCHEMA.sync()
+    SCHEMA.sync()
+    Data.update(name="Zy").where(Data.id == 7).execute()
+    assert ids(objects(owner=None, name__contains="Zy")) == ids(objects(owner=None, text="zy")) == {7}
+    assert ids(objects(name__icontains="LIVER")) == held(lambda row: "liver" in row.name)
+    assert ids(objects(text="liver")) == held(lambda row: "liver" in row.name)
+    assert {"data_words"}.isdisjoint(index.name for index in orm.database.get_indexes("data"))
+    assert "datapart" not in orm.database.get_tables()
+
+
+def test_a_text_is_looked_for_among_all_that_pass_the_filters(objects, monkeypatch):
+    monkeypatch.setattr(words, "RANKED", 3)
+    monkeypatch.setattr(narrowing, "FEW", 0)
+    for status in ("OK", "ER"):
+        fitting = held(lambda row, status=status: row.state == status and "liver" in row.name)
+        assert len(objects(text="liver", status=status)) == min(3, len(fitting)) > 0
+        assert ids(objects(text="liver", status=status)) <= fitting
+
+
+def test_the_newest_of_many_blocks_of_ids_come_first(objects, monkeypatch):
+    for shift in (3 * words.BLOCK, 17 * words.BLOCK, 41 * words.BLOCK):
+        Data.create(id=shift, state="OK", process=1, type="data:a:", owner="ann", name="rare", tags="[]")
+    monkeypatch.setattr(narrowing, "FEW", 0)
+    assert [row.id // words.BLOCK for row in objects(text="rare")] == [41, 17, 3]
+    assert [row.id // words.BLOCK for row in objects(text="rare", limit="1", offset="1")] == [17]
