@@ -15,6 +15,7 @@ from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 
 from . import connection, problem, transport
 from .config import Server
+from .heads import Heads
 
 LOG = logging.getLogger(__name__)
 
@@ -135,19 +136,24 @@ class _Request(HTTPRequest):
     def simple_response(self, status: str, msg: str = "") -> None:
         """Answer for the server itself, in the shape of every other error, and end the connection."""
         number = int(str(status)[:3])
-        error = problem.for_status(number, msg or problem.status_line(number))
-        body = json.dumps(problem.describe(error, "")).encode()
-        head = (
-            f"HTTP/1.1 {problem.status_line(number)}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
         self.close_connection = True
         try:
-            self.conn.wfile.write(head.encode() + body)
+            self.conn.wfile.write(_refusal(number, msg))
         except OSError:
             return  # nobody listens any more
         if number != 408:
             connection.linger(self.conn.socket)
+
+
+def _refusal(status: int, message: str = "") -> bytes:
+    """Return a whole answer, in the shape of every other error, that ends its connection."""
+    error = problem.for_status(status, message or problem.status_line(status))
+    body = json.dumps(problem.describe(error, "")).encode()
+    head = (
+        f"HTTP/1.1 {problem.status_line(status)}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 class _Connection(HTTPConnection):
@@ -195,12 +201,22 @@ class _Cheroot(wsgi.Server):
         super().__init__(*args, **kwargs)
         self.gateway = _Gateway
 
+    def prepare(self) -> None:
+        """Bind, and start the threads."""
+        super().prepare()
+        self._heads = Heads(super().process_conn, self.timeout, _refusal(408, "The head of a request came too slowly."))
+
     def process_conn(self, conn: Any) -> None:
-        """Give a connection to a worker only once it has something to say: idle ones must not hold threads."""
+        """Give a connection to a worker only once it has asked for something: others must not hold threads."""
         if conn.last_used is None:
             self.put_conn(conn)
         else:
-            super().process_conn(conn)
+            self._heads.put(conn)
+
+    def stop(self) -> None:
+        """Hang up on who has not asked yet, too."""
+        super().stop()
+        self._heads.close()
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Send cheroot's own messages to our log."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,58 @@ def test_idle_connections_hold_no_threads():
         for connection in idle:
             connection.close()
         server.stop(1)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"G", b"GET / HTTP/1.1\r\nHost: x\r\nX-", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost"],
+    ids=["a letter", "a header", "behind a whole request"],
+)
+def test_heads_that_do_not_end_hold_no_threads(begun):
+    server = serve(Root("few"), threads=2)
+    slow = [socket.create_connection(("127.0.0.1", port_of(server)), timeout=5) for _ in range(50)]
+    try:
+        for connection in slow:
+            connection.sendall(begun)
+        assert [requests.get(server.url, timeout=5).status_code for _ in range(10)] == [200] * 10
+        for connection in slow:
+            connection.sendall(b"ET / HTTP/1.1\r\nHost: x\r\n\r\n" if begun == b"G" else b": x\r\n\r\n")
+        assert all(connection.recv(65536).startswith(b"HTTP/1.1 200") for connection in slow)
+    finally:
+        for connection in slow:
+            connection.close()
+        server.stop(1)
+
+
+def test_a_head_that_drips_is_408_however_it_is_drawn_out():
+    root = Root("few")
+    app = rest.application(root, Settings(), service=root.name)
+    server = HttpServer(app, settings=Server(threads=2, socket_timeout=1.0))
+    server.start()
+    try:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=0.2) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ")
+            answer, end = b"", time.monotonic() + 30
+            while not answer:
+                assert time.monotonic() < end
+                connection.send(b"a")
+                with suppress(TimeoutError):
+                    answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\n")
+        assert b'"code": "body_too_slow"' in answer
+    finally:
+        server.stop(1)
+
+
+def test_a_head_in_pieces_is_read_whole_and_so_is_a_long_one(server):
+    with socket.create_connection(("127.0.0.1", port_of(server)), timeout=5) as connection:
+        for piece in (b"GET / HT", b"TP/1.1\r\nHost: x\r", b"\nX-A: " + b"a" * 20_000, b"b" * 20_000, b"\r\n\r", b"\n"):
+            connection.sendall(piece)
+            time.sleep(0.05)  # so that it is a piece of its own on its way
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200") and b"a" * 20_000 + b"b" * 20_000 in answer
 
 
 @pytest.mark.parametrize(
