@@ -36,6 +36,13 @@ class UnknownCoding(BadRequest):
     code = "unknown_coding"
 
 
+class UnknownVersion(BadRequest):
+    """The request is of a version of HTTP that is not spoken here."""
+
+    status = 505
+    code = "unknown_http_version"
+
+
 class Connection:
     """The request's body and connection under a plain WSGI server."""
 

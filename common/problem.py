@@ -12,7 +12,7 @@ from typing import Any
 import cherrypy
 
 from . import trace
-from .connection import BodyTooSlow, UnknownCoding
+from .connection import BodyTooSlow, UnknownCoding, UnknownVersion
 from .errors import (
     BadConfiguration,
     BadRequest,
@@ -27,7 +27,10 @@ from .version import VERSION
 LOG = logging.getLogger(__name__)
 
 TYPE = "urn:pacifica:error:"
-_NAMES = {kind.status: kind for kind in (NotFound, MethodNotAllowed, BodyTooSlow, TooLarge, UnknownCoding, Overloaded)}
+_NAMES = {
+    kind.status: kind
+    for kind in (NotFound, MethodNotAllowed, BodyTooSlow, TooLarge, UnknownCoding, UnknownVersion, Overloaded)
+}
 _OF_THE_CONTENT = (  # headers that described what was not sent
     "Accept-Ranges",
     "Content-Disposition",
@@ -118,7 +121,7 @@ def _report(error: Exception, named: ServiceError) -> None:
     line = "%s %s: %s: %s"
     facts = (request.method, request.wsgi_environ.get("PATH_INFO", ""), named.code, named.message)
     extra = {"trace": trace.current()}
-    if named.status < 500:
+    if named.status < 500 or isinstance(named, BadRequest):  # 501 and 505 are the client's doing
         LOG.info(line, *facts, extra=extra)
     elif named.retryable:
         LOG.warning(line, *facts, extra=extra)

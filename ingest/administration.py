@@ -26,7 +26,7 @@ def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     _add_job_id(job)
     job.add_argument("--state", help="OK or FAILED")
     job.add_argument("--task", help="one of: " + ", ".join(Task))
-    job.add_argument("--task-percent", "--task_percent", type=float)
+    job.add_argument("--task-percent", "--task_percent", type=_percent)
     job.add_argument("--exception", help="why it failed, for clients to read")
     job.set_defaults(command=_job)
     _add_actions(job)
@@ -172,6 +172,14 @@ def _print(told: Any) -> int:
 def _add_failed(parser: Parser) -> None:
     text = "send only files that a remote archive has not been found to keep; without it every file again"
     parser.add_argument("--failed", "--failed-only", action="store_true", help=text)
+
+
+def _percent(text: str) -> float:
+    """Return a number from 0 to 100; JSON and the databases have no others that argparse's float would let pass."""
+    number = float(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to 100")
+    return number
 
 
 def _add_job_id(parser: Parser, required: bool = False) -> None:

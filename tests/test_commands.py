@@ -71,6 +71,9 @@ def test_what_clients_see_of_a_job_can_be_overwritten(suite: Suite) -> None:
     assert (state["task_percent"], state["exception"]) == ("12.50000", "looked at by hand")
     again = json.loads(suite.command("ingest", "job", "--job-id", job, "--task-percent", "99").stdout)
     assert again["task_percent"] == "99.00000"
+    for text in ("nan", "1e400", "-1", "100.1"):
+        words = ["job", "--job-id", str(job), f"--task-percent={text}"]
+        assert "no number from 0 to 100" in suite.command("ingest", *words, code=2).stderr
     for words in (["--state", "FAILED"], ["--state", "RECEIVED"]):  # archived is archived
         assert suite.command("ingest", "job", "--job-id", job, *words, code=1).stderr
     assert suite.content(suite.files(job)[0]["_id"]) == b"as it should be"

@@ -264,6 +264,14 @@ def test_what_is_not_strict_http_is_400_in_the_shape_of_every_error(server, head
     assert b'"code": "bad_request"' in answer
 
 
+def test_a_version_of_http_that_is_not_spoken_is_505_and_no_fault_of_ours(server, caplog):
+    with caplog.at_level("INFO"):
+        answer = raw(server, b"GET / HTTP/2.0\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Type: application/json\r\n")
+    assert b'"code": "unknown_http_version"' in answer
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
 def test_headers_without_end_are_413(server):
     answer = raw(
         server, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(10_000)) + b"\r\n"
