@@ -6,6 +6,7 @@ every later change names it, so that a worker which was given up for dead change
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 import peewee
@@ -206,12 +207,12 @@ class Work(orm.Model):
 
     def _entry(self, source: str | None, target: str, reason: str, who: str) -> tuple[str, tuple[Any, ...]]:
         params = (self.KIND, str(self._pk), who, source, target, self.attempt, self.trace, reason)
-        return _LOG.format(orm.now().sql), params
+        return _LOG.format(orm.now().sql, "?"), params
 
 
 _LOG = (
     'INSERT INTO statechange (kind, "row", "at", who, source, target, attempt, trace, reason)'
-    " SELECT ?, ?, {}, ?, ?, ?, ?, ?, ?"
+    " SELECT ?, ?, {}, ?, ?, ?, ?, {}, ?"
 )
 
 
@@ -222,14 +223,29 @@ def describe(error: Exception) -> tuple[str, str]:
     return f"Internal error ({type(error).__name__}).", ServiceError.code
 
 
+@dataclass(frozen=True)
+class Opening:
+    """The first move of work, made by the claim itself: of rows in ``source`` for which ``where`` holds, text in SQL.
+
+    ``moment`` is the column that takes the time.
+    """
+
+    source: str
+    target: str
+    moment: str
+    where: str
+
+
 @contextmanager
-def claim(model: type[W], id: Any, attempt: int, *, seconds: float) -> Iterator[W]:
+def claim(model: type[W], id: Any, attempt: int, *, seconds: float, opening: Opening | None = None) -> Iterator[W]:
     """Take the row ``id`` after ``attempt`` earlier claims and yield it under a lease, renewed until the block ends.
+
+    Where ``opening`` is about it, it is moved in the same statement.
 
     NotClaimed when the message was stale, or the row is final, leased, or not due.  A row whose cancellation was
     asked for is moved to CANCELLED instead, where its state allows that.
     """
-    row = _take(model, id, attempt, seconds)
+    row = _take(model, id, attempt, seconds, opening)
     holder = row.holder or ""
     try:
         with lease.renewed(model, id, holder, seconds):
@@ -239,7 +255,7 @@ def claim(model: type[W], id: Any, attempt: int, *, seconds: float) -> Iterator[
             lease.release(model, id, holder)
 
 
-def _take(model: type[W], id: Any, attempt: int, seconds: float) -> W:
+def _take(model: type[W], id: Any, attempt: int, seconds: float, opening: Opening | None = None) -> W:
     holder, now, key = lease.new_holder(), orm.now(), model._meta.primary_key.column_name
     cancellable = _cancellable(model)
     if model.CLAIMABLE is None:
@@ -259,12 +275,33 @@ def _take(model: type[W], id: Any, attempt: int, seconds: float) -> W:
         "ring_at": 0.0,  # after the lease, or a backoff within it, the sweeper rings without delay
         "updated": now,
     }
-    row = statement.take(model, changes, where, id, attempt, *map(str, states), *map(str, cancellable))
+    params = (id, attempt, *map(str, states), *map(str, cancellable))
+    row = _open(model, changes, where, params, opening) if opening is not None else None
+    if row is None:
+        row = statement.take(model, changes, where, *params)
     if row is not None:
         row.holder = holder
         return row
     _cancel_if_asked(model, id)
     raise NotClaimed(id=id, attempt=attempt)
+
+
+def _open(
+    model: type[W], changes: Mapping[str, Any], where: str, params: tuple[Any, ...], opening: Opening
+) -> W | None:
+    """Claim and move at once; None where ``opening`` is not about the row, or it is not to be had."""
+    id, attempt = params[:2]
+    moved = {**changes, "state": opening.target, "tries": 1, opening.moment: changes["updated"]}
+    where, params = f"{where} AND state = ? AND {opening.where}", (*params, opening.source)
+    said = (model.KIND, str(id), changes["leased_by"], opening.source, opening.target, attempt + 1)
+    if orm.is_postgres():
+        entry = _LOG.format(orm.now().sql, "trace"), (*said, "")
+        return statement.take(model, moved, where, *params, beside=entry)
+    with orm.transaction():
+        row = statement.take(model, moved, where, *params)
+        if row is not None:
+            orm.execute(_LOG.format(orm.now().sql, "?"), *said, row.trace, "")
+        return row
 
 
 def _among(states: Collection[str]) -> str:

@@ -40,9 +40,14 @@ def update(
     return {field.name: field.python_value(value) for field, value in zip(fields, found[0], strict=True)}
 
 
-def take(model: type[M], columns: Mapping[str, Any], where: str, *params: Any) -> M | None:
-    """Set ``columns`` of the row ``where``, and return the whole row; None where there is none."""
-    found = _update(model, columns, where, params, _all(model))
+def take(
+    model: type[M], columns: Mapping[str, Any], where: str, *params: Any, beside: tuple[str, tuple[Any, ...]] = ("", ())
+) -> M | None:
+    """Set ``columns`` of the row ``where``, and return the whole row; None where there is none.
+
+    ``beside`` as in ``update``.
+    """
+    found = _update(model, columns, where, params, _all(model), beside)
     return _loaded(model, found[0]) if found else None
 
 

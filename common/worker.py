@@ -17,7 +17,7 @@ from . import memory, orm, publisher, watchdog
 from .broker import Message, call, task_queue
 from .embedded import WorkerThread, embedded_worker
 from .errors import Cancelled, IllegalMove, NotClaimed, ServiceError
-from .state import RING_SECONDS, Work, claim, describe
+from .state import RING_SECONDS, Opening, Work, claim, describe
 from .subscriber import Subscriber
 from .sweeper import Duty, Sweeper
 
@@ -164,14 +164,14 @@ def _connect(settings: "Shared") -> None:
 
 
 @contextmanager
-def working(model: type[W], id: Any, attempt: int, settings: "Settings") -> Iterator[W]:
-    """Claim the row ``id`` for a block of work, and decide what an exception in it means.
+def working(model: type[W], id: Any, attempt: int, settings: "Settings", opening: Opening | None = None) -> Iterator[W]:
+    """Claim the row ``id`` for a block of work, with its ``opening``, and decide what an exception in it means.
 
     A failure that another try may mend (``retryable``, and whatever is not a ServiceError) makes the row wait, twice
     as long each time, until it was tried ``max_attempts`` times in one state; any other ends it: ``row.failed``.
     Either way the exception goes no further.  NotClaimed when the row is not to be had.
     """
-    with claim(model, id, attempt, seconds=settings.lease_seconds) as row:
+    with claim(model, id, attempt, seconds=settings.lease_seconds, opening=opening) as row:
         if row.tries > settings.max_attempts:  # tries that ended by themselves; those that killed the worker count too
             row.failed(AttemptsExhausted(f"Given up after {row.tries - 1} attempts.", attempts=row.tries - 1))
             raise NotClaimed(f"{model.KIND} {id} was tried too often.", id=id)

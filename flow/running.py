@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common import orm
 from ..common.errors import BadRequest, Cancelled, IllegalMove
+from ..common.state import Opening
 from ..common.volume import Volume
 from . import creation, dispatch, fingerprint, logs, reuse
 from .annotating import annotate
@@ -25,11 +26,13 @@ from .register import LIBRARY
 from .report import Report
 from .resources import effective
 from .shelf import Collector
-from .world import SqlWorld, engine
+from .world import ARCHIVED, TRANSACTION, SqlWorld, engine
 
 TELL_SECONDS = 0.5  # a run's account is written no more often while it goes on
 ASK_SECONDS = 0.5  # a cancellation is asked for no more often
 GRACE_SECONDS = 10.0  # in which who has ended a run clears up behind it
+# an input that names an archived file or a transaction may have to be laid out first (PP): a program without one begins
+OPENING = Opening(State.WT, State.PR, "started", f"input NOT LIKE '%{ARCHIVED}%' AND input NOT LIKE '%{TRANSACTION}%'")
 
 
 def run(data: Data, executor: Executor, volume: Volume, settings: Settings) -> bool:

@@ -12,7 +12,7 @@ from .config import settings
 from .executor import Executor
 from .local import LocalExecutor, open_way
 from .orm import Data, State
-from .running import clear, run
+from .running import OPENING, clear, run
 
 app = worker.make_app("flow", settings, also=[dispatch.QUICK])
 
@@ -22,7 +22,7 @@ def run_data(data_id: int, attempt: int) -> None:
     """Run data object ``data_id``, as long as it was claimed ``attempt`` times, and follow its end."""
     followed = False
     try:
-        with worker.working(Data, data_id, attempt, settings().worker) as data:
+        with worker.working(Data, data_id, attempt, settings().worker, OPENING) as data:
             followed = run(data, executor(), volume(), settings())
     finally:
         if not followed:

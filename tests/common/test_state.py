@@ -126,6 +126,46 @@ def test_fail_tells_a_client_nothing_about_our_own_faults(errand):
     assert (fresh(errand).exception, fresh(errand).code) == ("Not the same.", "checksum_mismatch")
 
 
+# ---- the first move, with the claim -----------------------------------------------------------------------------
+
+
+OPENING = state.Opening("NEW", "HALF", "deadline", "owner = 'ann'")
+
+
+def test_a_claim_makes_the_first_move_and_logs_it(errand):
+    with state.claim(Errand, errand.id, 0, seconds=60, opening=OPENING) as row:
+        assert (row.state, row.attempt, row.tries, row.holder) == ("HALF", 1, 1, row.leased_by)
+        assert row.updated == fresh(errand).updated and abs(row.deadline - row.updated) < 1.0
+        row.move("DONE")
+    assert log(errand) == [(None, "NEW", 0), ("NEW", "HALF", 1), ("HALF", "DONE", 1)]
+    entry = state.StateChange.get(state.StateChange.target == "HALF")
+    assert (entry.kind, entry.who, entry.trace) == ("errand", row.holder, None)
+
+
+def test_the_first_move_is_made_once_and_tries_count_from_it(errand):
+    for attempt in range(3):
+        with state.claim(Errand, errand.id, attempt, seconds=60, opening=OPENING) as row:
+            assert (row.state, row.attempt, row.tries) == ("HALF", attempt + 1, attempt + 1)
+    assert log(errand) == [(None, "NEW", 0), ("NEW", "HALF", 1)]
+
+
+def test_a_claim_moves_only_what_its_opening_is_about(errand):
+    other = Errand.start(state="NEW", owner="bob")
+    with state.claim(Errand, other.id, 0, seconds=60, opening=OPENING) as row:
+        assert (row.state, row.tries, row.deadline) == ("NEW", 1, None)
+    assert log(other) == [(None, "NEW", 0)]
+
+
+def test_who_comes_too_late_moves_nothing(errand):
+    late = state.claim(Errand, errand.id, 1, seconds=60, opening=OPENING)
+    with taken(errand, 0), pytest.raises(NotClaimed), late:
+        raise AssertionError("it was another's")
+    errand.refresh().ask_cancel("bob")
+    with pytest.raises(NotClaimed), state.claim(Errand, errand.id, 1, seconds=60, opening=OPENING):
+        raise AssertionError("it was cancelled")
+    assert log(errand) == [(None, "NEW", 0), ("NEW", "CANCELLED", 1)]
+
+
 # ---- claims ------------------------------------------------------------------------------------------------------
 
 
