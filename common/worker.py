@@ -121,7 +121,7 @@ def _configuration(queues: Sequence[str], settings: "Shared") -> dict[str, Any]:
         "worker_concurrency": settings.celery.concurrency,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # the lease decides who may write
-        "worker_max_tasks_per_child": 200,
+        "worker_max_tasks_per_child": 1000,
         "worker_max_memory_per_child": 512_000,  # KiB
         "worker_soft_shutdown_timeout": 30.0,
         "worker_enable_remote_control": False,
