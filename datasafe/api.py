@@ -15,6 +15,7 @@ from ..common.batch import batches
 from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, ServiceError
 from ..common.idempotency import parse
 from ..common.moment import zulu
+from ..common.pace import Pace
 from ..common.ranges import header_text, respond_range
 from ..common.streams import Body
 from . import incoming, listing, loi
@@ -195,6 +196,7 @@ class RestApi:
             raise (NoContent if first is not self.safe.store.exists(name) else _other(first)) from None
         author, reader = Author(name=rest.principal().name, message=message), rest.principal()
         newest, fill = self._pinned(name), incoming.filler(body, cherrypy.serving.request.headers)
+        self._snapshots.forget(name)
         told = self.safe.put(name, fill, body.length, author, first=first, reader=reader, key=_key(), newest=newest)
         return self._answer(told)
 
@@ -206,7 +208,7 @@ class RestApi:
 
     def _answer(self, stored: Stored) -> bytes:
         response = cherrypy.serving.response
-        response.headers["X-Pacifica-Version"] = str(stored.snapshot.number)
+        response.headers["X-Pacifica-Version"] = str(stored.facts.number)
         if stored.warnings:
             told = [f'199 - "{header_text(warning.message)}"' for warning in stored.warnings[:10]]
             response.headers["Warning"] = ", ".join(told)
@@ -214,11 +216,11 @@ class RestApi:
         return json.dumps(verdict, separators=(",", ":")).encode() + b"\n"  # as Flask writes it
 
     def _versions(self, row: Dataset, name: loi.Loi) -> dict[str, Any]:
-        held = self.safe.store.versions(name) if self.safe.store.exists(name) else []
+        held = self.safe.store.versions(name) if self.safe.store.exists(name) else ()
         return {
             "loi": str(name),
             "owner": row.owner,
-            "versions": [listing.version(*one) for one in held],
+            "versions": [listing.version(number, *one) for number, one in enumerate(held, 1)],
         }
 
     def _zip(self, row: Dataset, opened: Opened) -> Iterator[bytes]:
@@ -243,7 +245,7 @@ class RestApi:
             content.size,
             sha512,
             snapshot.created,
-            lambda start, stop: _suspecting_all(row, snapshot.read(file, start, stop)),
+            lambda start, stop: _suspecting_all(row, snapshot.read(file, start, stop, Pace())),
             content_type="application/octet-stream",
             filename=file.rpartition("/")[2],
         )

@@ -6,8 +6,10 @@ damaged, the inventory's SHA-512 digests remain and it can be made again (format
 """
 
 import hashlib
-from collections.abc import Iterable
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import xxhash
 
@@ -18,12 +20,13 @@ BLOCK = 1 << 20
 WIDTH = 16  # bytes of one digest
 
 _MAGIC = "pacifica-blocks 1"
+_PIECE = 256 << 10
 
 
 class Content(NamedTuple):
     """One content file: ``blocks`` are the digests of its MiBs, concatenated; empty for an empty file."""
 
-    path: str  # below the object's root, such as v1/content/a.dat
+    path: bytes  # below the object's root, such as v1/content/a.dat, in UTF-8
     size: int
     crc32: int
     blocks: bytes
@@ -34,20 +37,39 @@ def digest(data: bytes | memoryview) -> bytes:
     return xxhash.xxh3_128_digest(data)
 
 
-def write(contents: Iterable[Content]) -> bytes:
-    """Return the bytes of the file that names ``contents``."""
-    body = "".join(f"{item.size} {item.crc32:08x} {item.blocks.hex() or '-'} {item.path}\n" for item in contents)
-    raw = body.encode("utf-8")
-    return f"{_MAGIC} {BLOCK} {hashlib.sha256(raw).hexdigest()}\n".encode("ascii") + raw
+def write(path: Path, contents: Callable[[], Iterable[Content]]) -> None:
+    """Write the new file that names ``contents``, which are asked for twice; the caller flushes it."""
+    told = hashlib.sha256()
+    for line in map(_line, contents()):
+        told.update(line)
+    with path.open("xb") as file:
+        file.write(_head(told.hexdigest()))
+        file.writelines(map(_line, contents()))
 
 
-def read(raw: bytes) -> dict[str, Content]:
-    """Return the contents by path; Damaged when the file is not what was written."""
-    head, _, body = raw.partition(b"\n")
-    if head != f"{_MAGIC} {BLOCK} {hashlib.sha256(body).hexdigest()}".encode("ascii"):
-        raise Damaged("The block digests of a dataset are damaged.")
-    contents = {}
-    for line in body.decode("utf-8").split("\n")[:-1]:
-        size, crc32, hexed, path = line.split(" ", 3)
-        contents[path] = Content(path, int(size), int(crc32, 16), b"" if hexed == "-" else bytes.fromhex(hexed))
-    return contents
+def read(path: Path) -> Iterator[Content]:
+    """Yield the contents in their order; Damaged, before the first, when the file is not what was written."""
+    with _opened(path) as file:
+        head, told = file.readline(), hashlib.sha256()
+        while piece := file.read(_PIECE):
+            told.update(piece)
+        if head != _head(told.hexdigest()):
+            raise Damaged("The block digests of a dataset are damaged.")
+        file.seek(len(head))
+        for line in file:
+            size, crc32, hexed, name = line[:-1].split(b" ", 3)
+            blocks = b"" if hexed == b"-" else bytes.fromhex(hexed.decode("ascii"))
+            yield Content(name, int(size), int(crc32, 16), blocks)
+
+
+def _line(content: Content) -> bytes:
+    hexed = content.blocks.hex().encode("ascii") or b"-"
+    return b"%d %08x %b %b\n" % (content.size, content.crc32, hexed, content.path)
+
+
+def _head(sha256: str) -> bytes:
+    return f"{_MAGIC} {BLOCK} {sha256}\n".encode("ascii")
+
+
+def _opened(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")

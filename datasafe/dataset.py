@@ -7,19 +7,22 @@ what lies around then is settled by ``recover`` or by the next patch.  Numbers a
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from hashlib import sha256, sha512
 from pathlib import Path
 
-from ..common.errors import Damaged, MethodNotAllowed, NotFound, PreconditionFailed
-from . import blocks, frames, inventory, ocfl, settle, staging, verdict
-from .blocks import Content
-from .extract import Taken
+from ..common.errors import MethodNotAllowed, NotFound, PreconditionFailed
+from ..common.moment import epoch, zulu
+from . import addition, blocks, contents, frames, inventory, ocfl, root, settle, staging, verdict
+from .files import fingerprint
+from .holding import Holding
 from .intake import Deposit
-from .inventory import Author, Inventory
+from .inventory import Author, Inventory, Version
 from .loi import Loi, Series
-from .snapshot import Snapshot
+from .snapshot import Facts, Snapshot
+from .spelling import Part, pieces
 from .staging import Stage
+from .taken import TakenFiles
 from .verdict import Throttle, Verdict
 
 
@@ -49,39 +52,38 @@ Signature = tuple[tuple[int, int, int, int] | None, ...]  # of the files that sa
 
 
 class DatasetStore:
-    """Datasets below the OCFL storage root ``root``; ``work``, on the same file system, holds what is unfinished."""
+    """Datasets below the OCFL storage root ``top``; ``work``, on the same file system, holds what is unfinished."""
 
-    def __init__(self, root: Path, work: Path) -> None:
+    def __init__(self, top: Path, work: Path) -> None:
         """Make the storage root where it is absent."""
-        self.root = root
+        self.root = top
         self.work = work / "datasets"
         self.work.mkdir(parents=True, exist_ok=True)
         staging.spread(self.work)
-        root.mkdir(parents=True, exist_ok=True)
-        ocfl.prepare(root)
+        top.mkdir(parents=True, exist_ok=True)
+        ocfl.prepare(top)
 
     def stage(self) -> AbstractContextManager[Stage]:
         """Give a private folder to take a dataset in; it is gone at the end, what was put from it is not."""
         return staging.opened(self.work)
 
-    def put(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, at: float | None = None) -> Snapshot:
+    def put(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, at: float | None = None) -> Facts:
         """Store the first version, durable when this returns; DatasetExists, changing nothing, when there is one.
 
         ``at`` is epoch seconds UTC (default: now).
         """
-        target = self._place(loi)
+        target, now = self._place(loi), _now(at)
         if target.exists():
             raise DatasetExists
-        made = inventory.advance(None, loi, deposit.files, author, _now(at))
         folder = stage.folder / "object"
         folder.mkdir(mode=0o750)
-        contents = self._version(stage, folder, made, deposit.files)
+        _version(stage, folder, "v1", addition.first(loi, deposit.files, author, now), deposit.files)
         staging.write(folder / inventory.DECLARATION[0], inventory.DECLARATION[1])
-        settle.announce(stage.folder, ocfl.place(loi), made.head)
+        settle.announce(stage.folder, ocfl.place(loi), "v1")
         stage.flush()
         if not settle.appear(folder, target, self.root):
             raise DatasetExists
-        return Snapshot(target, made, 1, contents)
+        return _facts(1, deposit.files, author, now)
 
     def patch(
         self,
@@ -92,37 +94,50 @@ class DatasetStore:
         at: float | None = None,
         since: int | None = None,
         newest: int | None = None,
-    ) -> Snapshot:
+    ) -> Facts:
         """Store one version more, durable when this returns; the old ones stay.  NoSuchDataset when there is none.
 
         Where a version from number ``since`` on (default: the newest) is just this, that one is returned and none is
         added; except that content of it which has rotted is healed by one more.  PreconditionFailed, adding none, when
         the newest version is not number ``newest``.
         """
-        folder = self._place(loi)
-        if (folder / f"v{self._inventory(loi).number + 1}").exists():
+        folder, now = self._place(loi), _now(at)
+        with self._opened(loi) as old:
+            following = f"v{old.head().number + 1}"
+        if (folder / following).exists():
             self.recover()  # before the lock, which it takes: a patch that died left its version's folder
-        with self._locked(loi):
-            old = self._inventory(loi)
-            found = self._same(old, deposit.files, author, old.number if since is None else since)
+        with self._locked(loi), self._opened(loi) as old:
+            number = old.head().number
+            found = self._same(loi, old, deposit.files, author, number if since is None else since)
             if found is not None:
                 return found
-            if newest not in (None, old.number):
-                raise PreconditionFailed(version=old.number)
-            made = inventory.advance(old, loi, deposit.files, author, _now(at))
-            self._version(stage, stage.folder, made, deposit.files)
-            settle.announce(stage.folder, ocfl.place(loi), made.head)
+            if newest not in (None, number):
+                raise PreconditionFailed(version=number)
+            made = addition.advance(old, loi, deposit.files, author, now)
+            _version(stage, stage.folder, f"v{number + 1}", made, deposit.files)
+            settle.announce(stage.folder, ocfl.place(loi), f"v{number + 1}")
             stage.flush()
-            settle.advance(stage.folder, folder, made.head)
-        return self._snapshot(folder, made, None)
+            settle.advance(stage.folder, folder, f"v{number + 1}")
+        return _facts(number + 1, deposit.files, author, now)
 
-    def same(self, loi: Loi, deposit: Deposit, author: Author, since: int) -> Snapshot | None:
+    def same(self, loi: Loi, deposit: Deposit, author: Author, since: int) -> Facts | None:
         """Return the first version from number ``since`` on that is just this and sound, if there is one."""
-        return self._same(self._inventory(loi), deposit.files, author, since)
+        with self._opened(loi) as found:
+            return self._same(loi, found, deposit.files, author, since)
 
     def open(self, loi: Loi, version: int | None = None) -> Snapshot:
         """Open a version (default: the newest); NoSuchDataset, NoSuchVersion, or Damaged when it cannot be trusted."""
-        return self._snapshot(self._place(loi), self._inventory(loi), version)
+        with self._opened(loi) as found:
+            newest = found.head().number
+            number = newest if version is None else version
+            if not 1 <= number <= newest:
+                raise NoSuchVersion(version=number)
+            return Snapshot(loi, self._place(loi), found, number)
+
+    def holding(self, loi: Loi) -> Holding:
+        """Return what all versions hold."""
+        with self._opened(loi) as found:
+            return Holding(self._place(loi), found)
 
     def exists(self, loi: Loi) -> bool:
         """Say whether the dataset has content."""
@@ -151,14 +166,10 @@ class DatasetStore:
             staging.fsync(folder.parent)
             settle.prune(folder.parent, self.root)
 
-    def versions(self, loi: Loi) -> list[tuple[int, str, Author]]:
-        """Return number, creation time (RFC 3339, UTC) and author of each version, oldest first."""
-        found = self._inventory(loi)
-        return [
-            (number, version.created, Author(name=version.user.get("name", ""), address=version.user.get("address", ""),
-                                             message=version.message))
-            for number, version in enumerate(found.versions.values(), 1)
-        ]  # fmt: skip
+    def versions(self, loi: Loi) -> tuple[Version, ...]:
+        """Return what is told of each version, oldest first."""
+        with self._opened(loi) as found:
+            return found.head().versions
 
     def verify(self, loi: Loi, throttle: Throttle | None = None) -> Verdict:
         """Read everything again and name what is wrong; ``throttle`` is told of bytes read and may wait.
@@ -212,67 +223,55 @@ class DatasetStore:
     def _locked(self, loi: Loi) -> AbstractContextManager[None]:
         return staging.exclusive(self._lock(ocfl.place(loi)))
 
-    def _inventory(self, loi: Loi) -> Inventory:
-        """Read the root inventory; one whose sidecar is behind is good when its version folder's sidecar agrees."""
-        folder = self._place(loi)
+    def _opened(self, loi: Loi) -> Inventory:
+        """Open the inventory that counts, the caller's to close."""
         try:
-            raw = (folder / inventory.FILE).read_bytes()
-            sidecar = (folder / inventory.SIDECAR).read_bytes() if (folder / inventory.SIDECAR).exists() else b""
+            return root.opened(self._place(loi), loi)
         except FileNotFoundError:
-            if folder.is_dir():
-                raise Damaged("A dataset has lost its inventory.", loi=str(loi)) from None
             raise NoSuchDataset(loi=str(loi)) from None
-        if not inventory.matches(raw, sidecar) and not settle.is_newer(folder, raw):
-            raise Damaged("The inventory of a dataset is damaged.", loi=str(loi))
-        found = inventory.read(raw)
-        if found.id != f"{inventory.SCHEME}{loi}":
-            raise Damaged("The inventory is that of another dataset.", loi=str(loi))
-        return found
 
-    def _snapshot(self, folder: Path, found: Inventory, version: int | None) -> Snapshot:
-        number = found.number if version is None else version
-        if not 1 <= number <= found.number:
-            raise NoSuchVersion(version=number)
-        contents: dict[str, Content] = {}
-        for known in range(1, found.number + 1):
-            with suppress(FileNotFoundError, Damaged):  # only files that need them are refused then
-                contents |= blocks.read((folder / "extensions" / blocks.EXTENSION / f"v{known}.txt").read_bytes())
-        return Snapshot(folder, found, number, contents)
-
-    def _same(self, held: Inventory, files: Sequence[Taken], author: Author, since: int) -> Snapshot | None:
-        number = inventory.same(held, files, author.message, since)
-        if not number:
+    def _same(self, loi: Loi, held: Inventory, files: TakenFiles, author: Author, since: int) -> Facts | None:
+        """Return the first version from number ``since`` on that has just these files, and was stored with this
+        message, unless it is empty: then it says nothing new."""
+        wanted = files.fingerprint
+        for number, version in enumerate(held.head().versions, 1):
+            said = author.message in ("", version.author.message)
+            if number < max(since, 1) or not said or fingerprint(contents.rows(held, number)) != wanted:
+                continue
+            fresh = [row for row in range(len(files)) if files.stored[row]]
+            holding = Holding(self._place(loi), held) if fresh else None
+            if holding is None or all(holding.holds(files.taken(row)) for row in fresh):
+                return Facts(number, len(files), sum(files.sizes), version.author, epoch(version.created))
             return None
-        found = self._snapshot(self._place(held.loi), held, number)
-        return found if all(found.holds(file) for file in files if file.stored) else None
-
-    def _version(self, stage: Stage, parent: Path, made: Inventory, files: Sequence[Taken]) -> dict[str, Content]:
-        """Make the version's folder, block digests and both inventories below ``parent``; the content moves in."""
-        contents = {
-            path: Content(path, file.size, file.crc32, file.blocks)
-            for path, file in ((inventory.content_path(made.head, file.name), file) for file in files if file.stored)
-        }
-        folder, extension = parent / made.head, parent / "extensions" / blocks.EXTENSION
-        folder.mkdir(mode=0o750)
-        extension.mkdir(mode=0o750, parents=True)
-        if contents:
-            stage.content.rename(folder / "content")
-        _inventories((folder, parent), made)
-        staging.write(extension / f"{made.head}.txt", blocks.write(contents.values()))
-        return contents
+        return None
 
 
-def _inventories(folders: Sequence[Path], made: Inventory) -> None:
+def _version(stage: Stage, parent: Path, head: str, made: Iterator[Part], files: TakenFiles) -> None:
+    """Make the version's folder, block digests and both inventories below ``parent``; the content moves in."""
+    folder, extension = parent / head, contents.extension(parent, int(head[1:]))
+    folder.mkdir(mode=0o750)
+    extension.parent.mkdir(mode=0o750, parents=True)
+    if any(files.stored):
+        stage.content.rename(folder / "content")
+    _inventories((folder, parent), made)
+    blocks.write(extension, lambda: files.brought(head))
+
+
+def _inventories(folders: Sequence[Path], made: Iterator[Part]) -> None:
     """Write the same inventory and sidecar into each of ``folders``."""
     digest = sha512()
     with ExitStack() as files:
         written = [files.enter_context((folder / inventory.FILE).open("xb")) for folder in folders]
-        for piece in inventory.pieces(made):
+        for piece in pieces(made):
             digest.update(piece)
             for file in written:
                 file.write(piece)
     for folder in folders:
         staging.write(folder / inventory.SIDECAR, inventory.sidecar(digest.hexdigest()))
+
+
+def _facts(number: int, files: TakenFiles, author: Author, at: float) -> Facts:
+    return Facts(number, len(files), sum(files.sizes), author, epoch(zulu(at)))
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:

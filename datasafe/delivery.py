@@ -64,7 +64,7 @@ def unpack(archive: Path, part: Path, digests: Mapping[str, str], size: int) -> 
     limits = Limits(max_bytes=size, max_members=len(digests), ratio_free_bytes=size)
     taken = intake.take(archive, part, limits).files
     for file in taken:
-        if digests.get(file.name) != file.sha512:
+        if digests.get(file.name) != file.sha512.hex():
             raise refuse("member_damaged", "A file is not what its digest says.", file.name)
         (part / file.name).chmod(FILE_MODE)  # it was written as the store's files are: to be read only
     if len(taken) != len(digests):

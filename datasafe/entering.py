@@ -6,6 +6,9 @@ killed anywhere.  What cannot be read is put off, and everything behind it goes 
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from itertools import compress
 from typing import Any
 
 from ..common import entry, fulltext, orm
@@ -14,6 +17,7 @@ from ..common.entry import DATASET, PACK, TRANSACTION, Entry
 from ..common.errors import DatabaseAway, NoSpace
 from ..common.words import words
 from . import wording
+from .files import MD5
 from .loi import dataset
 from .manifest import NAME as MANIFEST
 from .orm import Dataset, DatasetFile, DatasetKeyValue
@@ -29,6 +33,7 @@ PUT_OFF_SECONDS = 300.0
 logger = logging.getLogger(__name__)
 
 Waiting = tuple[int, str, int, int]
+Row = tuple[str, str, str, str, int]  # subdir, name, SHA-512, MD5, size
 
 
 def enter(safe: Safe, seconds: float = 0.25) -> int:
@@ -92,9 +97,10 @@ def _aside(safe: Safe, row: Waiting) -> None:
         name = dataset(held.loi) if held else None
         newest = safe.store.open(name) if name and safe.store.exists(name) else None
         said = wording.of_manifest(newest) if newest else []
+        files = _Newest(newest) if newest else None
         with orm.transaction():
             if orm.execute("UPDATE unentered SET after = after WHERE id = ?", id):
-                _dataset(subject, held, newest, said)
+                _dataset(subject, held, files, said)
                 _advance(id, None)
     except (DatabaseAway, NoSpace):
         raise
@@ -200,32 +206,67 @@ def _forget(kind: str, subject: int) -> None:
 # ---- datasets ------------------------------------------------------------------------------------------------------
 
 
-def _dataset(id: int, held: Dataset | None, newest: Snapshot | None, said: list[tuple[str, str]]) -> None:
+def _dataset(id: int, held: Dataset | None, newest: "_Newest | None", said: list[tuple[str, str]]) -> None:
     """Make the entries and files of a dataset those of its newest version; none where it was deleted."""
     _forget(DATASET, id)
     orm.execute("DELETE FROM datasetkeyvalue WHERE dataset = ?", id)
     orm.insert_rows(DatasetKeyValue, ("dataset", "key", "value"), [(id, *pair) for pair in said])
-    known = set(orm.rows('SELECT subdir, name, sha512, md5, "size" FROM datasetfile WHERE dataset = ?', id))
-    wanted = set() if newest is None else _held(newest)
-    for subdir, name, *_ in known - wanted:
-        orm.execute("DELETE FROM datasetfile WHERE dataset = ? AND name = ? AND subdir = ?", id, name, subdir)
-    fresh = [(id, *row) for row in sorted(wanted - known)]
-    orm.insert_rows(DatasetFile, ("dataset", "subdir", "name", "sha512", "md5", "size"), fresh)
-    digests = ((entry.prefix(digest), -id) for row in fresh if row[5] for digest in row[3:5])
-    entry.enter_digests((prefix, place) for prefix, place in digests if prefix is not None)
+    wanted = newest or ()
+    fresh = _renewed(id, wanted)
+    columns = "dataset", "subdir", "name", "sha512", "md5", "size"
+    orm.insert_rows(DatasetFile, columns, ((id, *row) for row in compress(wanted, fresh)))
+    for some in batches(compress(wanted, fresh), PART):
+        digests = ((entry.prefix(digest), -id) for row in some if row[4] for digest in row[2:4])
+        entry.enter_digests((prefix, place) for prefix, place in digests if prefix is not None)
     if held is not None and newest is not None:
         told = " ".join(f"{key} {value}" for key, value in said)[: wording.MOST]
         head = f"{held.loi} {held.owner} {newest.author.name} {newest.author.message} {told}"
         facts = {"kind": DATASET, "subject": id, "owner": held.owner, "name": held.loi, "head": head}
-        for some in batches(sorted(wanted), RUN // 4) if wanted else [[]]:
+        for some in batches(wanted, RUN // 4) if len(newest) else [[]]:
             _new(facts, set(words("\n".join([head, *(f"{row[0]}\n{row[1]}" for row in some)]))))
 
 
-def _held(newest: Snapshot) -> set[tuple[Any, ...]]:
-    """Return (subdir, name, SHA-512, MD5, size) of each file that is content: the manifest is not."""
-    sums, found = newest.md5, set()
-    for path, sha512 in newest.digests.items():
-        if path != MANIFEST:
-            subdir, _, name = path.rpartition("/")
-            found.add((subdir, name, sha512, sums.get(path, ""), newest.content(path).size))
-    return found
+def _renewed(id: int, wanted: Iterable[Row]) -> bytearray:
+    """Remove the rows of a dataset that are not ``wanted``; return, for each that is, whether it is still to be made.
+
+    A dataset has them by the hundred thousand: held of each is a fingerprint.
+    """
+    known: dict[bytes, int] = {}
+    name, last = "", 0
+    while rows := orm.rows(_KNOWN, id, name, last, WINDOW):
+        known |= {_fingerprint(row): row_id for row_id, *row in rows}
+        last, _, name, *_ = rows[-1]
+    fresh = bytearray(known.pop(_fingerprint(row), None) is None for row in wanted)
+    for row_id in known.values():
+        orm.execute("DELETE FROM datasetfile WHERE id = ?", row_id)
+    return fresh
+
+
+_KNOWN = (
+    'SELECT id, subdir, name, sha512, md5, "size" FROM datasetfile'
+    " WHERE dataset = ? AND (name, id) > (?, ?) ORDER BY name, id LIMIT ?"
+)
+
+
+def _fingerprint(row: Iterable[Any]) -> bytes:
+    return sha256("\0".join(map(str, row)).encode()).digest()[:16]
+
+
+class _Newest:
+    """The files of a version that are content, as the database has them: the manifest is not."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Read the sums now: the rows are made when they are asked for."""
+        self._snapshot, self.author = snapshot, snapshot.author
+        self._md5s = b"".join(bytes.fromhex(md5) or bytes(MD5) for md5 in snapshot.sums())
+
+    def __len__(self) -> int:
+        return len(self._snapshot) - 1
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield subdir, name, SHA-512, MD5 and size of each."""
+        for at, (path, size, sha512) in enumerate(self._snapshot.rows()):
+            if path != MANIFEST:
+                subdir, _, name = path.rpartition("/")
+                md5 = self._md5s[at * MD5 : (at + 1) * MD5]
+                yield subdir, name, sha512, md5.hex() if any(md5) else "", size

@@ -11,31 +11,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from .blocks import BLOCK, digest
 from .faults import refuse
-from .zipindex import STORED, Entry, release
+from .members import Entry
+from .taken import Held, Taken
+from .zipindex import STORED, release
 
 _AHEAD = 8  # blocks that wait for a digest: bounds the memory
 _SLICE = 256 << 10  # packed bytes per step: what zlib leaves over is copied
 _FLUSH = 32 << 20
 _RELEASE = 8 << 20  # bytes of the archive that stay in memory behind the reader
-
-
-class Taken(NamedTuple):
-    """One file of a dataset as it was taken in; digests in lower-case hex, ``blocks`` as in ``blocks.Content``."""
-
-    name: str
-    size: int
-    crc32: int
-    md5: str
-    sha512: str
-    blocks: bytes
-    stored: bool  # False: the store holds this content already, and it was not written again
-
-
-Held = Callable[[Taken], bool]  # says whether the store holds this content, sound
 
 
 class Extractor:
@@ -78,8 +65,8 @@ class Extractor:
         if zlib.crc32(data) != entry.crc32:
             raise _damaged(entry)
         taken = Taken(
-            entry.name, entry.size, entry.crc32, hashlib.md5(data, usedforsecurity=False).hexdigest(),
-            hashlib.sha512(data).hexdigest(), digest(data) if entry.size else b"", True,
+            entry.name, entry.size, entry.crc32, hashlib.md5(data, usedforsecurity=False).digest(),
+            hashlib.sha512(data).digest(), digest(data) if entry.size else b"", True,
         )  # fmt: skip
         if self._held is not None and self._held(taken):
             return taken._replace(stored=False)
@@ -117,7 +104,7 @@ class Extractor:
                 os.close(descriptor)
         if crc32 != entry.crc32:
             raise _damaged(entry)
-        taken = Taken(entry.name, entry.size, crc32, md5.hexdigest(), sha512.hexdigest(), bytes(blocks), True)
+        taken = Taken(entry.name, entry.size, crc32, md5.digest(), sha512.digest(), bytes(blocks), True)
         if self._held is None or not self._held(taken):
             return taken
         self._unlink(entry.name)

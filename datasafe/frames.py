@@ -4,14 +4,15 @@ Every inventory exists twice or can be computed from a later one, so a broken on
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from ..common.errors import Damaged
-from . import blocks, inventory, settle
-from .blocks import Content
+from . import blocks, contents, inventory, root
+from .files import Files
 from .inventory import Inventory
 from .loi import Loi
 
@@ -33,88 +34,113 @@ class Finding(NamedTuple):
 
 @dataclass
 class Frame:
-    """What ``examine`` saw; ``trusted`` is None when no inventory can be believed."""
+    """What ``examine`` saw; ``trusted`` is where the inventory lies that can be believed, None where none can.
+
+    ``files`` are its content files by path, ``seen`` is 1 for each that is there.
+    """
 
     folder: Path
     loi: Loi
-    trusted: Inventory | None = None
-    contents: dict[str, Content] = field(default_factory=dict)
-    present: set[str] = field(default_factory=set)
+    trusted: Path | None = None
+    number: int = 0  # of the newest version
+    files: Files = field(default_factory=Files)
+    seen: bytearray = field(default_factory=bytearray)
     findings: list[Finding] = field(default_factory=list)
 
 
 def examine(folder: Path, loi: Loi) -> Frame:
     """Read the frame of the object at ``folder``; content is only listed.  The caller keeps patches away."""
     frame = Frame(folder, loi)
-    frame.present = {path for path, regular in _walk(folder) if regular}
-    links = [path for path, regular in _walk(folder) if not regular]
-    frame.trusted = _trusted(frame)
-    expected = {inventory.DECLARATION[0], inventory.FILE, inventory.SIDECAR}
     _compare(frame, inventory.DECLARATION[0], inventory.DECLARATION[1])
+    frame.trusted = _trusted(folder, loi)
     if frame.trusted is None:
-        frame.findings += [_state(frame, inventory.FILE), *(Finding(UNEXPECTED, path) for path in links)]
+        frame.findings += [_state(frame, inventory.FILE)]
+        frame.findings += [Finding(UNEXPECTED, path) for path, regular in _walk(folder) if not regular]
         return frame
-    _inventories(frame, "", frame.trusted.number)
-    for number in range(1, frame.trusted.number + 1):
-        _inventories(frame, f"v{number}/", number)
-        _digests(frame, number)
-        expected |= {f"v{number}/{inventory.FILE}", f"v{number}/{inventory.SIDECAR}", _extension(number)}
-    expected |= {path for paths in frame.trusted.manifest.values() for path in paths}
-    frame.findings += [Finding(UNEXPECTED, path) for path in sorted([*links, *(frame.present - expected)])]
+    with Inventory.open(frame.trusted) as trusted:
+        frame.number = trusted.head().number
+        _inventories(frame, trusted, "", frame.number)
+        frame.files = contents.of_object(trusted)
+        places = frame.files.places()
+        for number in range(1, frame.number + 1):
+            _inventories(frame, trusted, f"v{number}/", number)
+            _digests(frame, places, number)
+    frame.seen = bytearray(len(frame.files))
+    frame.findings += [Finding(UNEXPECTED, path) for path in sorted(_unexpected(frame, places))]
     return frame
 
 
-def _trusted(frame: Frame) -> Inventory | None:
+def _trusted(folder: Path, loi: Loi) -> Path | None:
     """Return the root's inventory when it is sound, else that of the newest version folder whose own is."""
-    raw = _bytes(frame.folder / inventory.FILE)
-    if raw and (inventory.matches(raw, _bytes(frame.folder / inventory.SIDECAR)) or settle.is_newer(frame.folder, raw)):
-        return _read(raw, frame.loi)
-    folders = {path.partition("/")[0] for path in frame.present}
-    for head in sorted((name for name in folders if inventory.is_version(name)), key=lambda name: -int(name[1:])):
-        raw = _bytes(frame.folder / head / inventory.FILE)
-        if inventory.matches(raw, _bytes(frame.folder / head / inventory.SIDECAR)):
-            return _read(raw, frame.loi)
+    with suppress(OSError), Inventory.open(folder / inventory.FILE) as found:
+        if root.is_believed(folder, found.sha512()) or root.is_newer(folder, found):
+            return folder / inventory.FILE if _is_ours(found, loi) else None
+    heads = (entry.name for entry in os.scandir(folder) if inventory.is_version(entry.name))
+    for head in sorted(heads, key=lambda name: -int(name[1:])):
+        with suppress(OSError), Inventory.open(folder / head / inventory.FILE) as found:
+            if root.is_believed(folder / head, found.sha512()):
+                return folder / head / inventory.FILE if _is_ours(found, loi) else None
     return None
 
 
-def _read(raw: bytes, loi: Loi) -> Inventory | None:
+def _is_ours(found: Inventory, loi: Loi) -> bool:
     try:
-        found = inventory.read(raw)
+        return inventory.is_of(found.head(), loi)
     except Damaged:
-        return None
-    return found if found.id == f"{inventory.SCHEME}{loi}" else None
+        return False
 
 
-def _inventories(frame: Frame, prefix: str, number: int) -> None:
+def _inventories(frame: Frame, trusted: Inventory, prefix: str, number: int) -> None:
     """Compare one inventory and its sidecar with what the trusted one makes of them.
 
     Where they agree with each other they are believed: a later release may spell JSON differently.
     """
-    assert frame.trusted is not None
-    raw, sidecar = (_bytes(frame.folder / f"{prefix}{name}") for name in (inventory.FILE, inventory.SIDECAR))
-    if inventory.matches(raw, sidecar) and (prefix or _read(raw, frame.loi)):
+    here, sha512, ours, newer = frame.folder / prefix, "", False, False
+    with suppress(OSError), Inventory.open(here / inventory.FILE) as found:
+        sha512 = found.sha512()
+        ours = bool(prefix) or _is_ours(found, frame.loi)
+        newer = not prefix and root.is_newer(frame.folder, found)
+    if sha512 and ours and root.is_believed(here, sha512):
         return
-    good, good_sidecar = inventory.write(inventory.as_of(frame.trusted, number))
-    raw_is_good = raw == good or (not prefix and settle.is_newer(frame.folder, raw))
+    good = inventory.digest_of(inventory.as_of(trusted, number))
+    raw_is_good = newer or sha512 == good
     if not raw_is_good:
         frame.findings.append(_state(frame, prefix + inventory.FILE))
-    if raw_is_good or sidecar != good_sidecar:
+    if raw_is_good or _bytes(here / inventory.SIDECAR) != inventory.sidecar(good):
         frame.findings.append(_state(frame, prefix + inventory.SIDECAR))
 
 
-def _digests(frame: Frame, number: int) -> None:
+def _digests(frame: Frame, places: Mapping[bytes, int], number: int) -> None:
     """Read the block digests of a version; they must name exactly the content that it brought."""
-    assert frame.trusted is not None
-    paths = {path for held in frame.trusted.manifest.values() for path in held if path.startswith(f"v{number}/")}
+    prefix, path = f"v{number}/".encode(), contents.extension(frame.folder, number)
+    left = sum(place.startswith(prefix) for place in places)
+    strange = False
     try:
-        contents = blocks.read(_bytes(frame.folder / _extension(number)))
-    except Damaged:
-        contents = {}
-        frame.findings.append(_state(frame, _extension(number)))
+        for content in blocks.read(path):
+            row = places.get(content.path)
+            strange = strange or row is None or not content.path.startswith(prefix)
+            if row is not None:
+                frame.files.describe(row, content.size, content.crc32, content.blocks)
+                left -= 1
+    except (Damaged, OSError):
+        frame.findings.append(_state(frame, str(path.relative_to(frame.folder))))
     else:
-        if contents.keys() != paths:
-            frame.findings.append(Finding(CHANGED, _extension(number)))
-    frame.contents |= contents
+        if strange or left:
+            frame.findings.append(Finding(CHANGED, str(path.relative_to(frame.folder))))
+
+
+def _unexpected(frame: Frame, places: Mapping[bytes, int]) -> Iterator[str]:
+    """Note which content files are there, and yield whatever is there and should not be."""
+    around = {inventory.DECLARATION[0], inventory.FILE, inventory.SIDECAR}
+    for number in range(1, frame.number + 1):
+        extension = contents.extension(frame.folder, number).relative_to(frame.folder)
+        around |= {f"v{number}/{inventory.FILE}", f"v{number}/{inventory.SIDECAR}", str(extension)}
+    for path, regular in _walk(frame.folder):
+        row = places.get(os.fsencode(path), -1)
+        if not regular or (row < 0 and path not in around):
+            yield path
+        elif row >= 0:
+            frame.seen[row] = 1
 
 
 def _compare(frame: Frame, path: str, content: bytes) -> None:
@@ -123,11 +149,8 @@ def _compare(frame: Frame, path: str, content: bytes) -> None:
 
 
 def _state(frame: Frame, path: str) -> Finding:
-    return Finding(CHANGED if path in frame.present else MISSING, path)
-
-
-def _extension(number: int) -> str:
-    return f"extensions/{blocks.EXTENSION}/v{number}.txt"
+    is_there = (frame.folder / path).is_file() and not (frame.folder / path).is_symlink()
+    return Finding(CHANGED if is_there else MISSING, path)
 
 
 def _bytes(path: Path) -> bytes:

@@ -7,18 +7,21 @@ digests are computed; last LabInform's checksums.
 
 import mmap
 import os
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from traceback import clear_frames
 
 from . import manifest, zipindex
-from .extract import Extractor, Held, Taken
+from .extract import Extractor
 from .faults import Fault, Refused, refuse
 from .manifest import Integrity, Manifest, ManifestLimits
+from .members import Members
 from .paths import NameLimits, judge, twins
-from .zipindex import Entry
+from .taken import Held, TakenFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,8 @@ class Deposit:
     """What was taken in: the files below ``content``, not yet durable, MANIFEST.yaml among them."""
 
     content: Path
-    files: list[Taken]
-    manifest: Manifest
+    files: TakenFiles
+    loi: str  # that the manifest names, or empty
     integrity: Integrity
     warnings: list[Fault] = field(default_factory=list)
 
@@ -58,22 +61,32 @@ def take(
     stage that finds any; what was written then, the stage's end removes.
     """
     with _mapped(source) as view:
-        entries = zipindex.read(view, limits.max_members)
-        _limit(entries, len(view), limits)
-        _refuse(_names(entries, limits.names))
+        members = zipindex.read(view, limits.max_members)
+        _limit(members, len(view), limits)
+        _refuse(_names(members, limits.names))
         if room is not None:
-            room(sum(entry.size for entry in entries))
+            room(sum(members.sizes))
         with Extractor(view, content, held) as extractor:
-            listing = _manifest(entries, extractor, limits)
-            files = [entry for entry in entries if not entry.folder]
-            _refuse(listing.compare({entry.name for entry in files}, {entry.name for entry in entries if entry.folder}))
-            taken = [extractor.extract(entry) for entry in files]
-    integrity = listing.integrity({file.name: file.md5 for file in taken})
+            listing = _manifest(members, extractor, limits)
+            _refuse(listing.compare(members.names(folders=False), {*members.names(folders=True)}))
+            data, metadata = listing.roles(members.names(folders=False))
+            listing = replace(listing, data=(), metadata=(), document={})  # as large as all that is kept of the files
+            taken = TakenFiles()
+            for entry in members:
+                if not entry.folder:
+                    taken.take(extractor.extract(entry))
+    integrity = listing.verdict(_sum(taken, data), _sum(taken, data, metadata))
     if not integrity.sound:
         words = "data" if not integrity.data else "metadata"
         fault = Fault("checksum_mismatch", f"The checksum over the {words} files is not that of the manifest.")
         raise Refused([fault], data=integrity.data, all=integrity.all)
-    return Deposit(content, taken, listing, integrity)
+    return Deposit(content, taken, listing.loi, integrity)
+
+
+def _sum(taken: TakenFiles, *roles: "array[int]") -> str:
+    """Return LabInform's sum of the files, each as often as it is listed."""
+    counts = map(sum, zip(*roles, strict=True))
+    return manifest.checksum_of(taken.md5(row) for row, count in enumerate(counts) for _ in range(count))
 
 
 @contextmanager
@@ -98,29 +111,28 @@ def _mapped(source: Path) -> Iterator[memoryview]:
             archive.close()
 
 
-def _limit(entries: list[Entry], packed: int, limits: Limits) -> None:
-    size = sum(entry.size for entry in entries)
+def _limit(members: Members, packed: int, limits: Limits) -> None:
+    size = sum(members.sizes)
     if size > limits.max_bytes:
         raise refuse("too_many_bytes", f"The archive unpacks to more than {limits.max_bytes} bytes.")
     if size > max(limits.ratio_free_bytes, packed * limits.max_ratio):
         raise refuse("ratio", f"The archive unpacks to more than {limits.max_ratio} times its size.")
 
 
-def _names(entries: list[Entry], limits: NameLimits) -> Iterator[Fault]:
-    for entry in entries:
-        fault = judge(entry.name, limits)
+def _names(members: Members, limits: NameLimits) -> Iterator[Fault]:
+    for row in range(len(members)):
+        fault = judge(members.name(row), limits)
         if fault:
             yield fault
-    folders = (entry.name + "/" for entry in entries if entry.folder)
-    yield from twins([*folders, *(entry.name for entry in entries if not entry.folder)])
+    yield from twins(chain((f"{name}/" for name in members.names(folders=True)), members.names(folders=False)))
 
 
-def _manifest(entries: list[Entry], extractor: Extractor, limits: Limits) -> Manifest:
-    for entry in entries:
-        if entry.name == manifest.NAME and not entry.folder:
-            if entry.size > limits.manifest.max_bytes:
+def _manifest(members: Members, extractor: Extractor, limits: Limits) -> Manifest:
+    for row in range(len(members)):
+        if members.name(row) == manifest.NAME and not members[row].folder:
+            if members.sizes[row] > limits.manifest.max_bytes:
                 raise refuse("manifest_large", "The manifest is too large.", manifest.NAME)
-            return manifest.read(extractor.whole(entry), limits.manifest)
+            return manifest.read(extractor.whole(members[row]), limits.manifest, names_alone=True)
     raise refuse("manifest_absent", "The archive has no MANIFEST.yaml in its top folder.", manifest.NAME)
 
 

@@ -1,30 +1,31 @@
 """The inventory of an OCFL 1.1 object: what each version of a dataset holds, and where the bytes lie.
 
-Digests are SHA-512; the fixity block carries the MD5 sums that LabInform's manifest is made of.
+Digests are SHA-512; the fixity block carries the MD5 sums that LabInform's manifest is made of.  Of 100,000 files an
+inventory is 45 MB for the first version, so it is read and written as a stream of parts and never held whole.
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import msgspec
 
-from ..common.batch import batches
 from ..common.errors import Damaged
-from ..common.moment import zulu
-from .extract import Taken
-from .loi import Loi, dataset
+from .loi import Loi
+from .spelling import CHUNK, Listed, Misspelt, Part, Place, foreign, is_list, ours, pieces
 
 FILE = "inventory.json"
 SIDECAR = "inventory.json.sha512"
 DECLARATION = ("0=ocfl_object_1.1", b"ocfl_object_1.1\n")
 PIECE = 1000  # entries that are spelt at once
 SCHEME = "loi:"  # OCFL wants a URI for an object's id
+TYPE = "https://ocfl.io/1.1/spec/#inventory"
+CONTENT = "/content/"  # between the version that brought a file and its name
 
-_TYPE = "https://ocfl.io/1.1/spec/#inventory"
 _SIDECAR = re.compile(rb"([0-9a-f]{128})[ \t]+inventory\.json\r?\n?")
 _VERSION = re.compile(r"v[1-9][0-9]*")
 
@@ -38,61 +39,109 @@ class Author:
     message: str = ""
 
 
-class Version(msgspec.Struct, omit_defaults=True):
-    """One version block; ``state`` is digest -> names."""
+class Version(NamedTuple):
+    """What is told of a version; ``created`` is RFC 3339, UTC."""
 
     created: str
-    state: dict[str, list[str]]
-    message: str = ""
-    user: dict[str, str] = {}
+    author: Author
 
 
-class Inventory(msgspec.Struct, omit_defaults=True):
-    """The whole; ``manifest`` is digest -> paths below the object's root, ``fixity`` is {"md5": md5 -> paths}."""
+class Head(NamedTuple):
+    """What an inventory says but its lists of files; ``sha512`` is its own, in hex."""
 
     id: str
-    type: str
-    digestAlgorithm: str
-    head: str
-    manifest: dict[str, list[str]]
-    versions: dict[str, Version]
-    fixity: dict[str, dict[str, list[str]]] = {}
-    contentDirectory: str = "content"
+    versions: tuple[Version, ...]
+    sha512: str
 
     @property
     def number(self) -> int:
         """The number of the newest version."""
-        return int(self.head[1:])
+        return len(self.versions)
 
     @property
-    def loi(self) -> Loi:
-        """The dataset."""
-        return dataset(self.id.removeprefix(SCHEME))
+    def name(self) -> str:
+        """The name of the newest version."""
+        return f"v{self.number}"
 
 
-def read(raw: bytes) -> Inventory:
-    """Decode an inventory whose digest was checked; Damaged when it is not one of ours."""
-    try:
-        inventory = msgspec.json.decode(raw, type=Inventory)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Damaged("An inventory is damaged.") from error
-    versions = [f"v{number}" for number in range(1, len(inventory.versions) + 1)]
-    if not versions or [*inventory.versions] != versions or inventory.head != versions[-1]:
-        raise Damaged("An inventory is damaged.")
-    return inventory
+class Inventory:
+    """An inventory on the disk, opened once: it stays what it is though another takes its place."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        """Read nothing; ``file`` is closed at the end of a ``with``."""
+        self._file = file
+        self._frame: list[Part] | None = None
+        self._is_ours = True
+        self._sha512 = ""
 
-def write(inventory: Inventory) -> tuple[bytes, bytes]:
-    """Return the bytes of inventory.json and of its sidecar."""
-    raw = b"".join(pieces(inventory))
-    return raw, sidecar(hashlib.sha512(raw).hexdigest())
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an inventory; FileNotFoundError where there is none."""
+        return cls(os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"))
 
+    def __enter__(self) -> Self:
+        return self
 
-def pieces(inventory: Inventory) -> Iterator[bytes]:
-    """Yield the bytes of inventory.json as they are made: of 100,000 files they are 45 MB."""
-    versions = {head: _told(version) for head, version in inventory.versions.items()}
-    yield from _spelt(_told(inventory) | {"versions": versions}, b"\n")
-    yield b"\n"
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def parts(self, wanted: Callable[[Place], bool] = lambda place: True) -> Iterator[Part]:
+        """Yield what is written, of the lists of files only those that are ``wanted``; Damaged when it is none."""
+        self.frame()
+        self._file.seek(0)
+        return (ours if self._is_ours else foreign)(self._file, wanted)
+
+    def frame(self) -> list[Part]:
+        """Return what is written but the lists of files."""
+        if self._frame is None:
+            try:
+                self._frame = list(ours(self._file, lambda place: False))
+            except (Misspelt, msgspec.DecodeError, UnicodeDecodeError):
+                self._is_ours = False
+                self._frame = list(foreign(self._file, lambda place: False))
+        return self._frame
+
+    def lists(self, *place: str) -> Iterator[tuple[str, list[str]]]:
+        """Yield the entries of one list of files."""
+        for part in self.parts(lambda at: at == place):
+            if part.place == place:
+                yield from part.entries.items()
+
+    def head(self) -> Head:
+        """Return what it says of itself and its versions; Damaged when it is not one of ours."""
+        top: dict[str, Any] = {}
+        versions: dict[str, dict[str, Any]] = {}
+        for place, entries in self.frame():
+            if not place:
+                top |= entries
+            elif place[0] == "versions" and len(place) > 1:
+                told = versions.setdefault(place[1], {})
+                if len(place) == 2:
+                    told |= entries
+                elif place[2] == "user":
+                    told.setdefault("user", {}).update(entries)
+        try:
+            said = tuple(_version(told) for told in versions.values())
+            sound = [*versions] == [f"v{number}" for number in range(1, len(said) + 1)] and top["head"] in versions
+            if not said or not sound or top["head"] != f"v{len(said)}":
+                raise Damaged("An inventory is damaged.")
+            return Head(str(top["id"]), said, self.sha512())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Damaged("An inventory is damaged.") from error
+
+    def sha512(self) -> str:
+        """Return the digest of all its bytes, in hex."""
+        if not self._sha512:
+            self._file.seek(0)
+            told = hashlib.sha512()
+            while piece := self._file.read(CHUNK):
+                told.update(piece)
+            self._sha512 = told.hexdigest()
+        return self._sha512
 
 
 def sidecar(sha512: str) -> bytes:
@@ -100,10 +149,10 @@ def sidecar(sha512: str) -> bytes:
     return f"{sha512} {FILE}\n".encode("ascii")
 
 
-def matches(raw: bytes, sidecar: bytes) -> bool:
-    """Say whether ``sidecar`` is that of the inventory ``raw``."""
+def matches(sha512: str, sidecar: bytes) -> bool:
+    """Say whether ``sidecar`` is that of an inventory of this digest."""
     found = _SIDECAR.fullmatch(sidecar)
-    return found is not None and hashlib.sha512(raw).hexdigest().encode("ascii") == found[1]
+    return found is not None and sha512.encode("ascii") == found[1]
 
 
 def is_version(name: str) -> bool:
@@ -111,100 +160,36 @@ def is_version(name: str) -> bool:
     return bool(_VERSION.fullmatch(name))
 
 
-def advance(old: Inventory | None, loi: Loi, files: Sequence[Taken], author: Author, at: float) -> Inventory:
-    """Return the inventory with one version more, holding ``files``; ``at`` is epoch seconds UTC.
-
-    A file that is not ``stored`` must be in ``old``.  Content that is stored again comes last in its list of paths:
-    readers take the last.
-    """
-    head = f"v{old.number + 1 if old else 1}"
-    manifest = {digest: [*paths] for digest, paths in old.manifest.items()} if old else {}
-    md5 = {digest: [*paths] for digest, paths in old.fixity.get("md5", {}).items()} if old else {}
-    state: dict[str, list[str]] = {}
-    for file in files:
-        state.setdefault(file.sha512, []).append(file.name)
-        if file.stored:
-            path = content_path(head, file.name)
-            manifest.setdefault(file.sha512, []).append(path)
-            md5.setdefault(file.md5, []).append(path)
-    missing = state.keys() - manifest.keys()
-    if missing:
-        raise Damaged("Content that should be kept is no longer in the inventory.", count=len(missing))
-    return Inventory(
-        id=f"{SCHEME}{loi}",
-        type=_TYPE,
-        digestAlgorithm="sha512",
-        head=head,
-        manifest=manifest,
-        versions={**(old.versions if old else {}), head: _version(state, author, at)},
-        fixity={"md5": md5},
-    )
-
-
-def same(inventory: Inventory, files: Sequence[Taken], message: str, since: int) -> int:
-    """Return the first version from number ``since`` on that has just these files, 0 where there is none.
-
-    And that was stored with this ``message``, unless it is empty: then it says nothing new.
-    """
-    wanted = {file.name: file.sha512 for file in files}
-    for number in range(max(since, 1), inventory.number + 1):
-        if message in ("", inventory.versions[f"v{number}"].message) and names(inventory, number) == wanted:
-            return number
-    return 0
-
-
-def as_of(inventory: Inventory, number: int) -> Inventory:
-    """Return the inventory as it was when version ``number`` was the newest."""
-    return msgspec.structs.replace(
-        inventory,
-        head=f"v{number}",
-        manifest=_until(inventory.manifest, number),
-        versions=dict(list(inventory.versions.items())[:number]),
-        fixity={name: _until(sums, number) for name, sums in inventory.fixity.items()},
-    )
-
-
 def content_path(head: str, name: str) -> str:
     """Return where a file that version ``head`` brought lies, below the object's root."""
-    return f"{head}/content/{name}"
+    return f"{head}{CONTENT}{name}"
 
 
-def names(inventory: Inventory, number: int) -> Mapping[str, str]:
-    """Return name -> digest of a version that exists."""
-    state = inventory.versions[f"v{number}"].state
-    return {name: digest for digest, listed in state.items() for name in listed}
+def as_of(inventory: Inventory, number: int) -> Iterator[Part]:
+    """Yield the inventory as it was when version ``number`` was the newest."""
+    for place, entries in inventory.parts():
+        if not place:
+            yield Part(place, {key: f"v{number}" if key == "head" else value for key, value in entries.items()})
+        elif place[0] != "versions":
+            yield Part(place, _until(entries, number) if is_list(place) else entries)
+        elif int(place[1][1:]) <= number:
+            yield Part(place, entries)
 
 
-def _told(struct: msgspec.Struct) -> dict[str, Any]:
-    """Return the fields of a struct that JSON has, in its order; nothing deeper is copied."""
-    fields = ((field, getattr(struct, field.name)) for field in msgspec.structs.fields(struct))
-    return {field.name: value for field, value in fields if field.required or value not in (field.default, {})}
+def is_of(head: Head, loi: Loi) -> bool:
+    """Say whether an inventory is that of this dataset."""
+    return head.id == f"{SCHEME}{loi}"
 
 
-def _spelt(tree: Any, line: bytes) -> Iterator[bytes]:
-    """Yield JSON with an indent of 1, in pieces; ``line`` begins a line at the tree's depth."""
-    if not isinstance(tree, dict) or not tree:
-        yield msgspec.json.format(msgspec.json.encode(tree), indent=1).replace(b"\n", line)
-        return
-    mark = b"{"
-    if any(isinstance(value, dict) for value in tree.values()):
-        for key, value in tree.items():
-            yield mark + line + b" " + msgspec.json.encode(key) + b": "
-            yield from _spelt(value, line + b" ")
-            mark = b","
-    else:
-        for some in batches(tree.items(), PIECE):
-            yield mark + msgspec.json.format(msgspec.json.encode(dict(some)), indent=1)[1:-2].replace(b"\n", line)
-            mark = b","
-    yield line + b"}"
+def digest_of(parts: Iterator[Part]) -> str:
+    """Return the SHA-512 of an inventory of these parts, in hex."""
+    told = hashlib.sha512()
+    for piece in pieces(parts):
+        told.update(piece)
+    return told.hexdigest()
 
 
-def _version(state: dict[str, list[str]], author: Author, at: float) -> Version:
-    address = author.address or f"urn:pacifica:user:{quote(author.name, safe='')}"
-    return Version(zulu(at), state, author.message or "Stored.", {"name": author.name, "address": address})
-
-
-def _until(paths: dict[str, list[str]], number: int) -> dict[str, list[str]]:
+def _until(paths: Listed, number: int) -> Listed:
     """Keep the paths that versions up to ``number`` brought; the order is that in which they came."""
     kept = {}
     for digest, held in paths.items():
@@ -212,3 +197,9 @@ def _until(paths: dict[str, list[str]], number: int) -> dict[str, list[str]]:
         if early:
             kept[digest] = early
     return kept
+
+
+def _version(told: Mapping[str, Any]) -> Version:
+    user = told.get("user", {})
+    author = Author(name=user.get("name", ""), address=user.get("address", ""), message=told.get("message", ""))
+    return Version(told["created"], author)

@@ -54,10 +54,8 @@ def page(prefix: str = "", after: int = 0, limit: int = MOST, owner: str | None 
 
 def files(snapshot: Snapshot) -> Iterator[Mapping[str, Any]]:
     """Yield name, size, SHA-512 and MD5 of each file of a version, MANIFEST.yaml first."""
-    md5 = snapshot.md5
-    for name in snapshot.names:
-        size = snapshot.content(name).size
-        yield {"name": name, "size": size, "sha512": snapshot.digests[name], "md5": md5.get(name, "")}
+    for (name, size, sha512), md5 in zip(snapshot.rows(), snapshot.sums(), strict=True):
+        yield {"name": name, "size": size, "sha512": sha512, "md5": md5}
 
 
 def version(number: int, created: str, author: Author) -> Mapping[str, Any]:

@@ -54,7 +54,7 @@ class LocalClient(Client):
         reader = Principal(self.username, administrator=True, service=False, via="local")
         stored = self.safe.put(name, filler(archive.stream()), archive.length, author, first=first, reader=reader)
         warnings = tuple(warning.message for warning in stored.warnings)
-        return parcel.sent(str(name), stored.snapshot.number, stored.integrity, warnings)
+        return parcel.sent(str(name), stored.facts.number, stored.integrity, warnings)
 
     def open(self, name: Loi, version: int | None = None) -> Snapshot:
         """Open a version."""
@@ -83,8 +83,8 @@ class LocalClient(Client):
         """Return version, created, author and message of each version."""
         called = self._named(name)
         self.safe.find(called)
-        held = self.safe.store.versions(called) if self.safe.store.exists(called) else []
-        return [listing.version(*one) for one in held]
+        held = self.safe.store.versions(called) if self.safe.store.exists(called) else ()
+        return [listing.version(number, *one) for number, one in enumerate(held, 1)]
 
     def fetch(self, held: Version, part: Path, target: Path) -> None:
         """Copy the files, every block checked."""

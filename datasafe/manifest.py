@@ -6,6 +6,8 @@ stays what it is.  Anchors, aliases, tags and double keys have no place in a man
 
 import hashlib
 import re
+from array import array
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,7 @@ KIND = "datasafe dataset manifest"
 VERSION = "0.1.0"
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_METADATA_DEPTH = 4  # root, document, files, metadata
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -60,11 +63,14 @@ class Manifest:
 
     def integrity(self, md5: Mapping[str, str]) -> Integrity:
         """Compare with ``md5`` (name -> lower-case hex); a listed name that is not in it (a folder) is skipped."""
-        data = [md5[name] for name in self.data if name in md5]
-        metadata = [md5[name] for name in self.metadata if name in md5]
-        return Integrity(data=checksum(data) == self.data_sum, all=checksum(data + metadata) == self.all_sum)
+        data, metadata = ([md5[name] for name in names if name in md5] for names in (self.data, self.metadata))
+        return self.verdict(checksum(data), checksum(data + metadata))
 
-    def compare(self, files: Collection[str], folders: Collection[str] = ()) -> Iterator[Fault]:
+    def verdict(self, data_sum: str, all_sum: str) -> Integrity:
+        """Compare with the two sums."""
+        return Integrity(data=data_sum == self.data_sum, all=all_sum == self.all_sum)
+
+    def compare(self, files: Iterable[str], folders: Collection[str] = ()) -> Iterator[Fault]:
         """Yield a fault for each listed file that is not among ``files`` and each of ``files`` that is not listed.
 
         A listed name that is one of ``folders`` is passed over, as LabInform does.
@@ -72,22 +78,48 @@ class Manifest:
         listed = {*self.data, *self.metadata}
         if NAME in listed:
             yield Fault("manifest_lists_itself", "The manifest lists itself.", NAME)
-        for name in sorted(listed.difference(files, folders)):
+        unlisted = []
+        for name in files:
+            if name in listed:
+                listed.remove(name)
+            elif name != NAME:
+                unlisted.append(name)
+        for name in sorted(listed.difference(folders)):
             yield Fault("file_absent", "The manifest lists a file that is not in the archive.", name)
-        for name in sorted(set(files).difference(listed, (NAME,))):
+        for name in sorted(unlisted):
             yield Fault("file_unlisted", "The archive has a file that the manifest does not list.", name)
+
+    def roles(self, files: Iterable[str]) -> tuple["array[int]", "array[int]"]:
+        """Return how often each of ``files``, in their order, is listed as data, and how often as metadata."""
+        listed = Counter(self.data), Counter(self.metadata)
+        data, metadata = array("I"), array("I")
+        for name in files:
+            data.append(listed[0][name])
+            metadata.append(listed[1][name])
+        return data, metadata
 
 
 def checksum(digests: Iterable[str]) -> str:
     """Return LabInform's sum: MD5 of the concatenated, sorted hex MD5 digests of the files."""
-    return hashlib.md5("".join(sorted(digests)).encode("ascii"), usedforsecurity=False).hexdigest()
+    return checksum_of(map(bytes.fromhex, digests))
 
 
-def read(raw: bytes, limits: ManifestLimits = ManifestLimits()) -> Manifest:
-    """Read a manifest; Refused with ``manifest_bad`` or ``manifest_incomplete`` when it cannot be used."""
-    tree = _tree(raw, limits)
+def checksum_of(digests: Iterable[bytes]) -> str:
+    """Return the same of raw digests."""
+    told = hashlib.md5(usedforsecurity=False)
+    for digest in sorted(digests):
+        told.update(digest.hex().encode("ascii"))
+    return told.hexdigest()
+
+
+def read(raw: bytes, limits: ManifestLimits = ManifestLimits(), *, names_alone: bool = False) -> Manifest:
+    """Read a manifest; Refused with ``manifest_bad`` or ``manifest_incomplete`` when it cannot be used.
+
+    ``names_alone`` leaves out of the document what is said of each metadata file: of many, that is most of it.
+    """
+    tree = _tree(raw, limits, names_alone)
     data = _texts(_at(tree, "files", "data", "names"))
-    metadata = _texts([_field(entry, "name") for entry in _list(_at(tree, "files", "metadata"))])
+    metadata = _texts([_name(entry) for entry in _list(_at(tree, "files", "metadata"))])
     sums = [(_field(entry, "span"), _field(entry, "value")) for entry in _list(_at(tree, "checksums"))]
     loi = _at(tree, "dataset", "loi")
     all_sum = next((value for span, value in sums if "metadata" in span), "").lower()
@@ -133,12 +165,22 @@ def write(document: Mapping[str, Any]) -> bytes:
 # ---- reading the tree --------------------------------------------------------------------------------------------
 
 
-def _tree(raw: bytes, limits: ManifestLimits) -> dict[str, Any]:
+class _Named(str):
+    """The name of a metadata file, of which nothing else is kept."""
+
+    __slots__ = ()
+
+
+def _name(entry: Any) -> str:
+    return str(entry) if isinstance(entry, _Named) else _field(entry, "name")
+
+
+def _tree(raw: bytes, limits: ManifestLimits, names_alone: bool) -> dict[str, Any]:
     """Build maps, lists and texts from the parser's events, within the limits."""
     if len(raw) > limits.max_bytes:
         raise refuse("manifest_large", "The manifest is too large.", NAME)
     try:
-        tree = _build(yaml.parse(raw.decode("utf-8-sig"), Loader=_LOADER), limits)
+        tree = _build(yaml.parse(raw.decode("utf-8-sig"), Loader=_LOADER), limits, names_alone)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise refuse("manifest_bad", "The manifest is not YAML in UTF-8.", NAME) from error
     if not isinstance(tree, dict):
@@ -146,7 +188,7 @@ def _tree(raw: bytes, limits: ManifestLimits) -> dict[str, Any]:
     return tree
 
 
-def _build(parsed: Iterable[events.Event], limits: ManifestLimits) -> Any:
+def _build(parsed: Iterable[events.Event], limits: ManifestLimits, names_alone: bool) -> Any:
     """Return the one document as a tree; a ``None`` key marks a map that waits for its next key."""
     root: list[Any] = []
     stack: list[tuple[Any, str | None]] = [(root, None)]  # container, key that waits for its value
@@ -164,7 +206,10 @@ def _build(parsed: Iterable[events.Event], limits: ManifestLimits) -> Any:
             if isinstance(event, events.CollectionStartEvent):
                 stack.append((value, None))
         elif isinstance(event, events.CollectionEndEvent):
-            stack.pop()
+            value, _ = stack.pop()
+            holder = stack[-1][0]
+            if names_alone and len(stack) == _METADATA_DEPTH and isinstance(holder, list) and isinstance(value, dict):
+                holder[-1] = _Named(value["name"]) if isinstance(value.get("name"), str) else value
     if len(root) != 1:
         raise refuse("manifest_bad", "The manifest must be exactly one YAML document.", NAME)
     return root[0]

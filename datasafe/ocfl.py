@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from . import inventory, staging
+from .inventory import Inventory
 from .loi import InvalidLoi, Loi, dataset
 
 LAYOUT = "0003-hash-and-id-n-tuple-storage-layout"
@@ -84,7 +85,8 @@ def named(folder: Path) -> Loi | None:
     """Return the LOI of an object by its folder's name, by its inventory where that is cut; None when foreign."""
     name = unquote(folder.name)
     if len(folder.name) > _LONGEST:
-        name = inventory.read((folder / inventory.FILE).read_bytes()).id
+        with Inventory.open(folder / inventory.FILE) as found:
+            name = found.head().id
     try:
         return dataset(name.removeprefix(inventory.SCHEME)) if name.startswith(inventory.SCHEME) else None
     except InvalidLoi:

@@ -4,14 +4,14 @@ No lease and no second commit: what an earlier upload made is told by the versio
 the server died between the version and its rows, or is still at work on the first request.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha512
 
 from ..common import orm
 from ..common.idempotency import KeyReused
-from .extract import Taken
 from .orm import RequestKey
+from .taken import TakenFiles
 
 DAYS = 7.0  # how long a key is remembered
 BATCH = 1000
@@ -24,11 +24,11 @@ class Attempt:
     id: int
     since: int
 
-    def mark(self, files: Iterable[Taken], message: str) -> None:
+    def mark(self, files: TakenFiles, message: str) -> None:
         """Note what is about to be stored; KeyReused where it was something else before."""
         told = sha512(message.encode())
-        for file in sorted(files):
-            told.update(f"\0{file.sha512} {file.name}".encode())
+        for row in files.in_order():
+            told.update(f"\0{files.sha512(row).hex()} {files.name(row)}".encode())
         content = told.hexdigest()
         marked = "UPDATE requestkey SET content = ? WHERE id = ? AND (content IS NULL OR content = ?)"
         if not orm.execute(marked, content, self.id, content):

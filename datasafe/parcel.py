@@ -9,9 +9,10 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,12 +83,12 @@ class Parcel:
         """Return the zip of all files, of exact length."""
         names = sorted(self.files, key=lambda name: (name != manifest.NAME, name))
         parts = [Part(name, self.files[name].size, self.files[name].crc32, self.files[name].md5) for name in names]
-        return StoredZip(parts, time.time(), self._reading)
+        return StoredZip(parts, time.time(), partial(self._reading, names))
 
     @contextmanager
-    def _reading(self) -> Iterator[Read]:
+    def _reading(self, names: Sequence[str]) -> Iterator[Read]:
         with Folders(self.folder) as held:
-            yield lambda name, start, stop: self._read(held, name, start, stop)
+            yield lambda index, start, stop: self._read(held, names[index], start, stop)
 
     def _read(self, held: Folders, name: str, start: int, stop: int) -> Iterator[bytes]:
         if name == manifest.NAME and self.made is not None:

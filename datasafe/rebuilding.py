@@ -15,6 +15,7 @@ from ..common import counter, draft, journal, ledger, orm
 from ..common.catalog import Transaction, record
 from ..common.entry import DATASET, queue
 from ..common.errors import Damaged, ServiceError
+from ..common.moment import epoch
 from ..common.rereading import Reread, reader
 from ..common.sidecar import Sidecar
 from ..common.volume import Volume
@@ -172,13 +173,12 @@ def _end(loi: Loi, entry: dict[str, Any]) -> int:
 
 def _versions(safe: Safe, loi: Loi) -> int:
     """Enter the newest version of a dataset, unannounced; return how many versions were not known."""
-    newest = safe.store.open(loi)
-    first = safe.store.open(loi, 1)
-    reserve(loi, first.author.name, first.created)
+    newest, first = safe.store.open(loi).facts, safe.store.versions(loi)[0]
+    reserve(loi, first.author.name, epoch(first.created))
     known = orm.rows("SELECT version, id FROM dataset WHERE loi = ?", str(loi))
     if not known or known[0][0] >= newest.number:
         return 0
-    facts = {"version": newest.number, "files": len(newest.digests), "size": newest.size, "stored": newest.created}
+    facts = {"version": newest.number, "files": newest.files, "size": newest.size, "stored": newest.created}
     with orm.transaction():
         Dataset.update(facts).where(Dataset.loi == str(loi)).execute()
         queue(DATASET, known[0][1])

@@ -26,7 +26,7 @@ from .once import Attempt
 from .orm import Dataset, DatasetGone, DatasetTombstone, Pending, bury, give, note_version, reserve
 from .register import Register
 from .repeated import repeated
-from .snapshot import Snapshot
+from .snapshot import Facts
 from .staging import Stage
 
 MAX_TEXT = 1000  # characters of a message or a reason
@@ -59,7 +59,7 @@ class NoVersion(NoSuchVersion):
 class Stored(NamedTuple):
     """What came of an upload."""
 
-    snapshot: Snapshot
+    facts: Facts
     integrity: Integrity
     warnings: tuple[Fault, ...]
 
@@ -143,7 +143,7 @@ class Safe:
             room = rooms.enter_context(self.volume.reserve(length))
             if not staging.spool(fill, upload, room.written):
                 raise NoContent
-            held = None if first else self.store.open(loi)
+            held = None if first else self.store.holding(loi)
             before = held.number if held is not None else 0
             attempt = attempt or once.begin(author.name, key, request, before)
             deposit = intake.take(
@@ -159,16 +159,16 @@ class Safe:
                 attempt.mark(deposit.files, author.message)
             pending = Pending.insert(loi=str(loi), stage=stage.folder.name).execute()
             if first:
-                snapshot = self._first(loi, stage, deposit, author, attempt)
+                facts = self._first(loi, stage, deposit, author, attempt)
             else:
                 since = attempt.since if attempt else None
-                snapshot = self.store.patch(loi, stage, deposit, author, since=since, newest=newest)
-            self._follow(loi, snapshot, pending)
+                facts = self.store.patch(loi, stage, deposit, author, since=since, newest=newest)
+            self._follow(loi, facts, pending)
         row = self.find(loi)  # it may have been deleted meanwhile
-        named = deposit.manifest.loi
+        named = deposit.loi
         warnings = list(deposit.warnings)
-        if snapshot.number <= (attempt.since if attempt else before):
-            warnings.append(Fault("unchanged", f"Nothing is new: version {snapshot.number} is just this."))
+        if facts.number <= (attempt.since if attempt else before):
+            warnings.append(Fault("unchanged", f"Nothing is new: version {facts.number} is just this."))
         if named and named != str(loi):
             warnings.append(Fault("other_loi", "The manifest names another LOI than this one."))
         if reader is not None:
@@ -176,7 +176,7 @@ class Safe:
                 warnings += repeated(deposit.files, row.id, reader)
             except DatabaseAway as error:  # as in _follow
                 log.warning("%s: what of it was held already is not known: %s", loi, error)
-        return Stored(snapshot, deposit.integrity, tuple(warnings))
+        return Stored(facts, deposit.integrity, tuple(warnings))
 
     def delete(self, loi: Loi, who: str, reason: str) -> DatasetTombstone:
         """Delete a dataset, or a reservation, for good and return its tombstone; the number is never given again."""
@@ -194,7 +194,7 @@ class Safe:
                 loi = dataset(pending.loi)
                 try:
                     if self.store.exists(loi):
-                        self._enter(loi, self.store.open(loi))
+                        self._enter(loi, self.store.open(loi).facts)
                 except Damaged as error:  # the audit tells of it, and nothing else has to wait for its repair
                     log.error("%s cannot be entered: %s", loi, error)
                     continue
@@ -213,7 +213,7 @@ class Safe:
             self.find(loi)
             raise
 
-    def _first(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, attempt: Attempt | None) -> Snapshot:
+    def _first(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, attempt: Attempt | None) -> Facts:
         """Put the first version, or return what an earlier request of the same key has put."""
         try:
             return self.store.put(loi, stage, deposit, author)
@@ -223,22 +223,22 @@ class Safe:
                 raise
             return found
 
-    def _follow(self, loi: Loi, snapshot: Snapshot, pending: int) -> None:
+    def _follow(self, loi: Loi, facts: Facts, pending: int) -> None:
         """Enter what the store has just made visible; a database that cannot now has it later, by ``settle``."""
         try:
-            self._enter(loi, snapshot)
+            self._enter(loi, facts)
             Pending.delete_by_id(pending)
         except (DatabaseAway, NoSpace) as error:  # a refusal would be untrue: the dataset is there to stay
             log.warning("%s is stored and not entered yet: %s", loi, error)
 
-    def _enter(self, loi: Loi, snapshot: Snapshot) -> None:
-        """Enter every version up to ``snapshot`` that SQL does not know; take all away when the LOI was deleted."""
+    def _enter(self, loi: Loi, newest: Facts) -> None:
+        """Enter every version up to ``newest`` that SQL does not know; take all away when the LOI was deleted."""
         row = Dataset.get_or_none(Dataset.loi == str(loi))
         versions = [
-            snapshot if number == snapshot.number else self.store.open(loi, number)
-            for number in range(row.version + 1 if row else snapshot.number, snapshot.number + 1)
+            newest if number == newest.number else self.store.open(loi, number).facts
+            for number in range(row.version + 1 if row else newest.number, newest.number + 1)
         ]
-        facts = [(one.number, len(one.digests), one.size, one.author.name, one.created) for one in versions]
+        facts = [(one.number, one.files, one.size, one.author.name, one.created) for one in versions]
         if not note_version(str(loi), facts) and self.tombstone(loi) is not None:
             self.store.remove(loi)
 

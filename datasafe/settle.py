@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..common.errors import Damaged
-from . import blocks, inventory, staging
+from . import blocks, inventory, root, staging
+from .inventory import Inventory
 
 _INTENT = "intent"
 _INTENT_TEXT = re.compile(r"([0-9a-f]{2}/[0-9a-f]{2}/[A-Za-z0-9_%-]+) (v[1-9][0-9]*)\n")
@@ -32,7 +33,7 @@ def announced(stage: Path) -> tuple[str, str] | None:
     return None
 
 
-def appear(folder: Path, target: Path, root: Path) -> bool:
+def appear(folder: Path, target: Path, top: Path) -> bool:
     """Rename a finished object to its place; False, changing nothing, when there is one already."""
     try:
         while True:
@@ -43,11 +44,11 @@ def appear(folder: Path, target: Path, root: Path) -> bool:
             except FileNotFoundError:
                 continue  # a sweep removed the empty parents between the two
     except OSError as error:
-        prune(target.parent, root)
+        prune(target.parent, top)
         if error.errno in _TAKEN:
             return False
         raise
-    for changed in (target.parent, target.parent.parent, root):
+    for changed in (target.parent, target.parent.parent, top):
         staging.fsync(changed)
     return True
 
@@ -77,19 +78,20 @@ def settle(folder: Path, scratch: Path, head: str) -> None:
     has its name in the object is not ours.  A damaged object is left as it is.
     """
     try:
-        raw = (folder / inventory.FILE).read_bytes()
-        newest = inventory.read(raw)
-        sidecar = (folder / inventory.SIDECAR).read_bytes()
+        with Inventory.open(folder / inventory.FILE) as newest:
+            number, sha512 = newest.head().number, newest.sha512()
+            is_newer = root.is_newer(folder, newest)
     except (FileNotFoundError, Damaged):
         return
-    if newest.number >= int(head[1:]):
-        if not inventory.matches(raw, sidecar) and is_newer(folder, raw):
-            _, good = inventory.write(newest)
-            staging.write(scratch / "settled", good)
+    if not (folder / inventory.SIDECAR).exists():
+        return
+    if number >= int(head[1:]):
+        if not root.is_believed(folder, sha512) and is_newer:
+            staging.write(scratch / "settled", inventory.sidecar(sha512))
             staging.fsync(scratch / "settled")
             (scratch / "settled").rename(folder / inventory.SIDECAR)
             staging.fsync(folder)
-    elif inventory.matches(raw, sidecar):
+    elif root.is_believed(folder, sha512):
         for place, kept in ((_digests(head), "taken-back.txt"), (Path(head), "taken-back")):
             if not (scratch / place).exists():
                 with suppress(FileNotFoundError):
@@ -97,18 +99,9 @@ def settle(folder: Path, scratch: Path, head: str) -> None:
                     staging.fsync((folder / place).parent)
 
 
-def is_newer(folder: Path, raw: bytes) -> bool:
-    """Say whether a root inventory is that of its newest version's folder, though the root's sidecar is behind."""
-    try:
-        sidecar = (folder / inventory.read(raw).head / inventory.SIDECAR).read_bytes()
-    except (FileNotFoundError, Damaged):
-        return False
-    return inventory.matches(raw, sidecar)
-
-
-def prune(folder: Path, root: Path) -> None:
-    """Remove ``folder`` and its parents below ``root`` while they are empty: OCFL allows no empty folders."""
-    while folder != root:
+def prune(folder: Path, top: Path) -> None:
+    """Remove ``folder`` and its parents below ``top`` while they are empty: OCFL allows no empty folders."""
+    while folder != top:
         try:
             folder.rmdir()
         except FileNotFoundError:

@@ -3,33 +3,47 @@
 A snapshot needs no lock: what a version refers to is never changed, so a later version does not disturb it.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, overload
 
 from ..common.errors import Damaged, NotFound, RangeNotSatisfiable
 from ..common.moment import epoch
-from . import inventory, manifest
-from .blocks import BLOCK, WIDTH, Content, digest
-from .extract import Taken
+from ..common.pace import Eager, Pace
+from . import contents, manifest, root
+from .blocks import BLOCK, Content
+from .files import MD5, UNKNOWN, Files
 from .folders import Folders
-from .inventory import Inventory
+from .inventory import Author, Inventory, content_path
 from .loi import Loi
+from .reading import Bad, checked
 from .zipstream import Part, Read, StoredZip
 
 
-class Snapshot:
-    """Version ``number`` of the dataset whose object lies at ``folder``; made by ``DatasetStore.open``."""
+class Facts(NamedTuple):
+    """What the database is told of a version; ``created`` is epoch seconds UTC."""
 
-    def __init__(self, folder: Path, held: Inventory, number: int, contents: Mapping[str, Content]) -> None:
-        """Read nothing; ``contents`` are the block digests of the object's content files by path."""
-        self.loi: Loi = held.loi
-        self.number = number
-        self.digests: Mapping[str, str] = inventory.names(held, number)  # name -> SHA-512
-        self._folder = folder
-        self._inventory = held
-        self._contents = contents
+    number: int
+    files: int
+    size: int
+    author: Author
+    created: float
+
+
+class Snapshot:
+    """Version ``number`` of ``loi``, whose object lies at ``folder``; made by ``DatasetStore.open``."""
+
+    def __init__(self, loi: Loi, folder: Path, inventory: Inventory, number: int) -> None:
+        """Read what ``inventory``, which was checked, says of the version, and its block digests."""
+        self.loi, self.number, self._folder = loi, number, folder
+        self._version = inventory.head().versions[number - 1]
+        self._files, self._brought, self._elsewhere = contents.of_version(folder, inventory, number)
+        self._first = max(0, self._files.find(manifest.NAME.encode()))
+
+    def __len__(self) -> int:
+        return len(self._files)
 
     @property
     def created(self) -> float:
@@ -37,111 +51,168 @@ class Snapshot:
         return epoch(self._version.created)
 
     @property
-    def author(self) -> inventory.Author:
+    def author(self) -> Author:
         """Who stored the version, and why."""
-        user = self._version.user
-        return inventory.Author(name=user.get("name", ""), address=user.get("address", ""),
-                                message=self._version.message)  # fmt: skip
+        return self._version.author
+
+    @property
+    def names(self) -> "Names":
+        """The files: MANIFEST.yaml first, then by name."""
+        return Names(self._files, self._first)
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Name -> SHA-512."""
+        return Digests(self._files, self.names)
 
     @property
     def md5(self) -> Mapping[str, str]:
-        """The MD5 of each file, from which LabInform's checksums are made; name -> lower-case hex."""
-        sums = {path: md5 for md5, paths in self._inventory.fixity.get("md5", {}).items() for path in paths}
-        last = ((name, self._inventory.manifest[digest][-1]) for name, digest in self.digests.items())
-        return {name: sums[path] for name, path in last if path in sums}
+        """The MD5 of each file, from which LabInform's checksums are made; name -> lower-case hex.  Read anew."""
+        return dict(zip(self.names, self.sums(), strict=True))
 
-    @property
-    def names(self) -> list[str]:
-        """The files: MANIFEST.yaml first, then by name."""
-        return sorted(self.digests, key=lambda name: (name != manifest.NAME, name))
+    def rows(self) -> Iterator[tuple[str, int, str]]:
+        """Yield name, size and SHA-512 of each of ``names``."""
+        for index in range(len(self)):
+            row = self.names.row(index)
+            yield self._files.name(row), self._sound(row), self._files.sha512(row).hex()
+
+    def sums(self) -> Iterator[str]:
+        """Yield the MD5 of each of ``names`` in hex, empty where it is not known."""
+        with root.opened(self._folder, self.loi) as inventory:
+            told = contents.md5(inventory, self._files, self._brought, self._elsewhere)
+        for index in range(len(self)):
+            at = self.names.row(index) * MD5
+            yield told[at : at + MD5].hex() if any(told[at : at + MD5]) else ""
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(self.content(name).size for name in self.digests)
+        return sum(self._sound(row) for row in range(len(self)))
+
+    @property
+    def facts(self) -> Facts:
+        """What the database is told of it."""
+        return Facts(self.number, len(self), self.size, self.author, self.created)
 
     def content(self, name: str) -> Content:
         """Return where a file lies and how large it is; NotFound when this version has no such file."""
-        try:
-            path = self._inventory.manifest[self.digests[name]][-1]
-        except KeyError:
-            raise NotFound("This version of the dataset has no such file.", file=name) from None
-        try:
-            return self._contents[path]
-        except KeyError:
-            raise Damaged("The block digests of a file are lost.", loi=str(self.loi), file=name) from None
+        row = self._row(name)
+        size = self._sound(row)
+        return Content(self._path(row).encode(), size, self._files.crcs[row], self._files.blocks(row))
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None, pace: Eager | None = None
+    ) -> Iterator[bytes | memoryview]:
         """Yield the bytes of a file from ``start`` to ``stop`` (default: the end) in pieces of at most 1 MiB.
 
         Each block is checked before any byte of it leaves; Damaged names the file and the block.
         """
+        row = self._row(name)
         with Folders(self._folder) as folders:
-            yield from self._read(folders, name, start, self.content(name).size if stop is None else stop)
+            yield from self._read(folders, row, start, self._sound(row) if stop is None else stop, pace or Eager())
 
     def whole(self, name: str) -> bytes:
         """Return a small file, such as MANIFEST.yaml."""
         return b"".join(self.read(name))
 
-    def holds(self, taken: Taken) -> bool:
-        """Say whether the object has this content, read again just now and sound."""
-        contents = [self._contents.get(path) for path in self._inventory.manifest.get(taken.sha512, ())]
-        newest = contents[-1] if contents else None
-        if newest is None or (newest.size, newest.blocks) != (taken.size, taken.blocks):
-            return False
-        try:
-            with Folders(self._folder) as folders:
-                return sum(map(len, _checked(folders, newest, 0, taken.size))) == taken.size
-        except (_Bad, OSError):
-            return False
-
     def zip(self) -> StoredZip:
         """Return the version as a stored zip with exact length, ETag and ranges."""
-        parts = [Part(name, content.size, content.crc32, self.digests[name])
-                 for name, content in ((name, self.content(name)) for name in self.names)]  # fmt: skip
-        return StoredZip(parts, self.created, self._reading)
+        return StoredZip(_Parts(self.names, self._files, self._sound), self.created, self._reading)
 
     @contextmanager
     def _reading(self) -> Iterator[Read]:
+        pace = Pace()
         with Folders(self._folder) as folders:
-            yield lambda name, start, stop: self._read(folders, name, start, stop)
+            yield lambda index, start, stop: self._read(folders, self.names.row(index), start, stop, pace)
 
-    @property
-    def _version(self) -> inventory.Version:
-        return self._inventory.versions[f"v{self.number}"]
+    def _row(self, name: str) -> int:
+        row = self._files.find(name.encode("utf-8", "surrogatepass"))
+        if row < 0:
+            raise NotFound("This version of the dataset has no such file.", file=name)
+        return row
 
-    def _read(self, folders: Folders, name: str, start: int, stop: int) -> Iterator[bytes | memoryview]:
-        content = self.content(name)
-        if not 0 <= start <= stop <= content.size:
-            raise RangeNotSatisfiable(file=name)
+    def _sound(self, row: int) -> int:
+        """Return the size of a file; Damaged where its block digests are lost."""
+        size = self._files.sizes[row]
+        if size == UNKNOWN:
+            name = self._files.name(row)
+            raise Damaged("The block digests of a file are lost.", loi=str(self.loi), file=name)
+        return size
+
+    def _path(self, row: int) -> str:
+        return self._elsewhere.get(row) or content_path(f"v{self._brought[row]}", self._files.name(row))
+
+    def _read(self, folders: Folders, row: int, start: int, stop: int, pace: Eager) -> Iterator[bytes | memoryview]:
+        if not 0 <= start <= stop <= self._sound(row):
+            raise RangeNotSatisfiable(file=self._files.name(row))
         try:
-            yield from _checked(folders, content, start, stop)
-        except (_Bad, OSError) as error:
-            block = error.block if isinstance(error, _Bad) else start // BLOCK
-            raise Damaged("A file of the dataset is damaged.", loi=str(self.loi), version=self.number, file=name,
-                          block=block) from error  # fmt: skip
+            yield from checked(folders, self._path(row), partial(self._files.block, row), start, stop, pace)
+        except (Bad, OSError) as error:
+            block = error.block if isinstance(error, Bad) else start // BLOCK
+            raise Damaged("A file of the dataset is damaged.", loi=str(self.loi), version=self.number,
+                          file=self._files.name(row), block=block) from error  # fmt: skip
 
 
-class _Bad(Exception):
-    """Block ``block`` is not what its digest says."""
+class Names(Sequence[str]):
+    """The names of a version's files, row ``first`` before the others."""
 
-    def __init__(self, block: int) -> None:
-        super().__init__(block)
-        self.block = block
+    def __init__(self, files: Files, first: int) -> None:
+        """Name ``files``, which are in the order of their names."""
+        self._files, self._first = files, first
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def row(self, index: int) -> int:
+        """Return the row of the name at ``index``."""
+        return self._first if index == 0 else index - 1 if index <= self._first else index
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        return self._files.name(self.row(range(len(self))[index]))
 
 
-def _checked(folders: Folders, content: Content, start: int, stop: int) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a content file, each block checked before any of it leaves."""
-    if start == stop:
-        return
-    descriptor = folders.open(content.path)
-    try:
-        for block in range(start // BLOCK, (stop - 1) // BLOCK + 1):
-            at = block * BLOCK
-            data = os.pread(descriptor, BLOCK, at)
-            if digest(data) != content.blocks[block * WIDTH : block * WIDTH + WIDTH]:
-                raise _Bad(block)
-            left, right = max(start - at, 0), min(stop - at, len(data))
-            yield data if right - left == len(data) else memoryview(data)[left:right]
-    finally:
-        os.close(descriptor)
+class Digests(Mapping[str, str]):
+    """The SHA-512 of a version's files in hex, by name."""
+
+    def __init__(self, files: Files, names: Names) -> None:
+        """Look into ``files``."""
+        self._files, self._names = files, names
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __getitem__(self, name: str) -> str:
+        row = self._files.find(name.encode("utf-8", "surrogatepass"))
+        if row < 0:
+            raise KeyError(name)
+        return self._files.sha512(row).hex()
+
+
+class _Parts(Sequence[Part]):
+    """The members of a version's zip, made when they are asked for."""
+
+    def __init__(self, names: Names, files: Files, size: Callable[[int], int]) -> None:
+        self._names, self._files, self._size = names, files, size
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, index: int) -> Part: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Part]: ...
+    def __getitem__(self, index: int | slice) -> Part | list[Part]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        row = self._names.row(range(len(self))[index])
+        files = self._files
+        return Part(files.name(row), self._size(row), files.crcs[row], files.sha512(row).hex())

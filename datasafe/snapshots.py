@@ -13,7 +13,7 @@ from .loi import Loi
 from .snapshot import Snapshot
 from .zipstream import StoredZip
 
-MAX_FILES = 200_000  # of all entries together: about 100 MiB
+MAX_FILES = 100_000  # of all entries together: about 25 MiB
 
 
 class Opened(NamedTuple):
@@ -30,32 +30,47 @@ class Snapshots:
     def __init__(self, store: DatasetStore, max_files: int = MAX_FILES) -> None:
         """Hold versions of together ``max_files`` files at most."""
         self._store, self._max_files, self._files = store, max_files, 0
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
         self._held: OrderedDict[tuple[Loi, int | None], tuple[Signature, Opened]] = OrderedDict()
 
     def open(self, loi: Loi, version: int | None = None) -> Opened:
         """Open a version (default: the newest), as ``DatasetStore.open`` does."""
         signature = self._store.signature(loi)  # before the reading: what changes meanwhile makes the entry stale
+        found = self._found((loi, version), signature)
+        if found is not None:
+            return found
+        with self._opening:  # one at a time: to open a version takes more memory than to have it
+            found = self._found((loi, version), signature)
+            if found is None:
+                snapshot = self._store.open(loi, version)
+                layout = snapshot.zip()
+                found = Opened(snapshot, layout, layout.etag)
+                self._keep((loi, version), signature, found)
+        return found
+
+    def forget(self, loi: Loi) -> None:
+        """Let go of the versions of a dataset that is about to change."""
         with self._lock:
-            found = self._held.get((loi, version))
-            if found and found[0] == signature:
-                self._held.move_to_end((loi, version))
-                return found[1]
-        snapshot = self._store.open(loi, version)
-        layout = snapshot.zip()
-        opened = Opened(snapshot, layout, layout.etag)
-        self._keep((loi, version), signature, opened)
-        return opened
+            for key in [key for key in self._held if key[0] == loi]:
+                self._drop(key)
+
+    def _found(self, key: tuple[Loi, int | None], signature: Signature) -> Opened | None:
+        with self._lock:
+            found = self._held.get(key)
+            if not found or found[0] != signature:
+                return None
+            self._held.move_to_end(key)
+            return found[1]
 
     def _keep(self, key: tuple[Loi, int | None], signature: Signature, opened: Opened) -> None:
         with self._lock:
             self._drop(key)
             self._held[key] = signature, opened
-            self._files += len(opened.snapshot.digests)
+            self._files += len(opened.snapshot)
             while self._files > self._max_files and len(self._held) > 1:
                 self._drop(next(iter(self._held)))
 
     def _drop(self, key: tuple[Loi, int | None]) -> None:
         old = self._held.pop(key, None)
         if old:
-            self._files -= len(old[1].snapshot.digests)
+            self._files -= len(old[1].snapshot)

@@ -6,10 +6,12 @@ A file is accused only after a second read, past the page cache, says the same.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from . import contents
 from .blocks import BLOCK, digest
+from .files import SUM, UNKNOWN, Files
 from .folders import Folders
 from .frames import CHANGED, MISSING, SHORT, Finding, Frame
 from .inventory import Inventory
@@ -39,35 +41,32 @@ class Verdict:
 
 def judge(frame: Frame, throttle: Throttle | None = None) -> Verdict:
     """Read all content of an object and return the verdict; goes on after each finding."""
-    findings = list(frame.findings)
+    findings: list[tuple[Finding, bytes]] = []
     files = total = misread = 0
-    if frame.trusted is not None:
-        users = _users(frame.trusted)
-        with Folders(frame.folder) as folders:
-            wanted = sorted((path, key) for key, paths in frame.trusted.manifest.items() for path in paths)
-            for path, sha512, descriptor in _opened(folders, wanted):
-                first = _read(descriptor, throttle)
-                again = _wrong(frame, path, sha512, first)
-                last = _read(_open(folders, path), throttle) if again else first
-                finding = _wrong(frame, path, sha512, last)
-                if finding:
-                    findings.append(finding._replace(files=tuple(users.get(sha512, ()))))
-                elif again:
-                    misread += 1
-                files, total = files + 1, total + (last[0] if last else 0)
-    version = frame.trusted.number if frame.trusted else 0
-    return Verdict(frame.loi, version, tuple(findings), files, total, misread)
+    with Folders(frame.folder) as folders:
+        for row, path, descriptor in _opened(folders, frame.files):
+            first = _read(descriptor, throttle)
+            again = _wrong(frame, row, path, first)
+            last = _read(_open(folders, path), throttle) if again else first
+            finding = _wrong(frame, row, path, last)
+            if finding:
+                findings.append((finding, frame.files.sha512(row)))
+            elif again:
+                misread += 1
+            files, total = files + 1, total + (last[0] if last else 0)
+    told = (*frame.findings, *_named(frame, findings))
+    return Verdict(frame.loi, frame.number, told, files, total, misread)
 
 
 _Read = tuple[int, str, bytes]  # size, SHA-512, block digests
 
 
-def _opened(folders: Folders, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, int | None]]:
-    """Yield path, SHA-512 and descriptor of each file of ``wanted``, which the caller closes, a few opened ahead."""
-    waiting: deque[tuple[str, str, int | None]] = deque()
+def _opened(folders: Folders, files: Files) -> Iterator[tuple[int, str, int | None]]:
+    """Yield row, path and descriptor of each of ``files``, which the caller closes, a few opened ahead."""
+    waiting: deque[tuple[int, str, int | None]] = deque()
     try:
-        for path, sha512 in wanted:
-            waiting.append((path, sha512, _open(folders, path)))
+        for row in range(len(files)):
+            waiting.append((row, files.name(row), _open(folders, files.name(row))))
             if len(waiting) > AHEAD:
                 yield waiting.popleft()
         while waiting:
@@ -123,23 +122,26 @@ def _pread(descriptor: int, at: int) -> bytes:
         raise _Unreadable from error
 
 
-def _wrong(frame: Frame, path: str, sha512: str, read: _Read | None) -> Finding | None:
-    content = frame.contents.get(path)
+def _wrong(frame: Frame, row: int, path: str, read: _Read | None) -> Finding | None:
+    expected, known = frame.files.sha512(row).hex(), frame.files.sizes[row]
     if read is None:
-        return Finding(CHANGED if path in frame.present else MISSING, path, expected=sha512)
+        return Finding(CHANGED if frame.seen[row] else MISSING, path, expected=expected)
     size, found, blocks = read
-    if found != sha512:
-        short = content is not None and size < content.size
-        return Finding(SHORT if short else CHANGED, path, expected=sha512, found=found)
-    if content is not None and (content.size, content.blocks) != (size, blocks):
+    if found != expected:
+        return Finding(SHORT if size < known != UNKNOWN else CHANGED, path, expected=expected, found=found)
+    if known != UNKNOWN and (known, frame.files.blocks(row)) != (size, blocks):
         return Finding(CHANGED, f"extensions/pacifica-blocks/{path.partition('/')[0]}.txt", expected=path)
     return None
 
 
-def _users(inventory: Inventory) -> dict[str, list[str]]:
-    """Return digest -> the files, as "v2 name", that have this content."""
-    users: dict[str, list[str]] = {}
-    for version, block in inventory.versions.items():
-        for sha512, names in block.state.items():
-            users.setdefault(sha512, []).extend(f"{version} {name}" for name in names)
-    return users
+def _named(frame: Frame, findings: Sequence[tuple[Finding, bytes]]) -> Iterator[Finding]:
+    """Yield findings with the files, as "v2 name", that have the content in question."""
+    users: dict[bytes, list[str]] = {sha512: [] for _, sha512 in findings}
+    if users and frame.trusted is not None:
+        with Inventory.open(frame.trusted) as trusted:
+            for number in range(1, frame.number + 1):
+                for row in contents.rows(trusted, number):
+                    if row[-SUM:] in users:
+                        users[row[-SUM:]].append(f"v{number} {row[: -SUM - 1].decode()}")
+    for finding, sha512 in findings:
+        yield finding._replace(files=tuple(users[sha512]))

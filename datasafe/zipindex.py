@@ -8,10 +8,13 @@ other than stored and deflated, links and devices.  Nothing is inflated here, an
 import mmap
 import stat
 import zlib
+from array import array
+from itertools import chain, pairwise
 from struct import Struct
 from typing import NamedTuple
 
 from .faults import Refused, refuse
+from .members import Entry, Members
 
 STORED = 0
 DEFLATED = 8
@@ -33,18 +36,6 @@ _FULL32 = 0xFFFFFFFF
 _DOS_FOLDER = 0x10
 
 
-class Entry(NamedTuple):
-    """One member: ``start`` is where its ``packed`` bytes begin; ``size`` and ``crc32`` are declared, not yet true."""
-
-    name: str  # a folder's without its last slash
-    folder: bool
-    method: int
-    crc32: int
-    packed: int
-    size: int
-    start: int
-
-
 class _Raw(NamedTuple):
     """One record of the central directory, its 64-bit fields resolved."""
 
@@ -60,26 +51,27 @@ class _Raw(NamedTuple):
     dos: int
 
 
-def read(view: memoryview, max_members: int) -> list[Entry]:
+def read(view: memoryview, max_members: int) -> Members:
     """Return the members in the order of their bytes; Refused when the file is not exactly one plain zip archive."""
     count, start, end = _directory(view)
     if count > max_members:
         raise refuse("too_many_members", f"The archive has more than {max_members} members.")
-    records = sorted(_records(view, count, start, end), key=lambda record: record.offset)
-    entries = []
-    expected = 0
-    ends = [*(record.offset for record in records), start][1:]
-    for number, (record, limit) in enumerate(zip(records, ends, strict=True)):
+    places = _places(view, count, start, end)
+    members = Members()
+    expected, coming = 0, (_record(view, at) for at in places)
+    for number, (record, following) in enumerate(pairwise(chain(coming, (None,)))):
+        assert record is not None
         if number % RELEASE == 0:
             release(view)
+        limit = following.offset if following else start
         if record.offset != expected:
             raise _bad("overlap" if record.offset < expected else "gap", "Entries overlap or leave gaps.", record)
         data = _local(view, record, limit)
         expected = data + record.packed + _descriptor(view, record, data + record.packed, limit)
-        entries.append(_entry(record, data))
+        members.add(_entry(record, data))
     if expected != start:
         raise refuse("zip_gap", "Bytes before the central directory belong to no entry.")
-    return entries
+    return members
 
 
 def release(view: memoryview) -> None:
@@ -134,27 +126,37 @@ def _directory64(view: memoryview, end_at: int) -> tuple[int, int, int, int]:
     return count, size, offset, at
 
 
-def _records(view: memoryview, count: int, at: int, end: int) -> list[_Raw]:
-    records = []
+def _places(view: memoryview, count: int, at: int, end: int) -> "array[int]":
+    """Return where the records of the central directory begin, in the order of what they speak of."""
+    places, offsets = array("Q"), array("Q")
     for _ in range(count):
         if at + _CENTRAL.size > end:
             raise refuse("zip_bad", "The central directory ends too early.")
-        (magic, made_by, _, flags, method, _, _, crc32, packed, size, name_length, extra_length, comment_length,
-         disk, _, attributes, offset) = _CENTRAL.unpack_from(view, at)  # fmt: skip
-        name_at = at + _CENTRAL.size
-        at = name_at + name_length + extra_length + comment_length
+        magic, *_, name, extra, comment, disk, _, _, _ = _CENTRAL.unpack_from(view, at)
+        places.append(at)
+        at += _CENTRAL.size + name + extra + comment
         if magic != b"PK\x01\x02" or at > end or disk not in (0, _FULL16):
             raise refuse("zip_bad", "The central directory is not sound.")
-        name = bytes(view[name_at : name_at + name_length])
-        extra: dict[int, bytes] = {}
-        if extra_length:
-            extra = _extra(bytes(view[name_at + name_length : name_at + name_length + extra_length]))
-            size, packed, offset = _widen(extra, size, packed, offset)
-        mode = attributes >> 16 if made_by >> 8 == _UNIX else 0
-        records.append(_Raw(name, extra, flags, method, crc32, packed, size, offset, mode, attributes & 0xFF))
+        offsets.append(_record(view, places[-1]).offset)
     if at != end:
         raise refuse("zip_gap", "The central directory has bytes that belong to no entry.")
-    return records
+    if any(above > below for above, below in pairwise(offsets)):
+        return array("Q", [places[row] for row in sorted(range(count), key=offsets.__getitem__)])
+    return places
+
+
+def _record(view: memoryview, at: int) -> _Raw:
+    """Read one record of the central directory, which is whole."""
+    (_, made_by, _, flags, method, _, _, crc32, packed, size, name_length, extra_length, _,
+     _, _, attributes, offset) = _CENTRAL.unpack_from(view, at)  # fmt: skip
+    name_at = at + _CENTRAL.size
+    name = bytes(view[name_at : name_at + name_length])
+    extra: dict[int, bytes] = {}
+    if extra_length:
+        extra = _extra(bytes(view[name_at + name_length : name_at + name_length + extra_length]))
+        size, packed, offset = _widen(extra, size, packed, offset)
+    mode = attributes >> 16 if made_by >> 8 == _UNIX else 0
+    return _Raw(name, extra, flags, method, crc32, packed, size, offset, mode, attributes & 0xFF)
 
 
 def _extra(raw: bytes) -> dict[int, bytes]:

@@ -5,16 +5,17 @@ range touches are opened.  Zip64 fields appear where a number needs them (PKWARE
 """
 
 import hashlib
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from itertools import accumulate
 from struct import Struct
 from typing import NamedTuple
 
-PIECE = 1 << 20  # small members are yielded together up to about this
-FIRST = 64 << 10  # and the first of them up to this: who asks sees that it comes
+from ..common.pace import PART
+
+FIRST = 64 << 10  # small members are yielded together, the first of them up to this: who asks sees that it comes
 
 _LOCAL = Struct("<4s5H3L2H")
 _CENTRAL = Struct("<4s6H3L5H2L")
@@ -28,7 +29,7 @@ _FULL32 = 0xFFFFFFFF
 _MADE_BY = 3 << 8 | 45  # Unix, so that the mode below counts
 _MODE = 0o100644 << 16
 
-Read = Callable[[str, int, int], Iterator[bytes | memoryview]]  # member's name, start, stop -> its bytes
+Read = Callable[[int, int, int], Iterator[bytes | memoryview]]  # member's place among the parts, start, stop -> bytes
 Opener = Callable[[], AbstractContextManager[Read]]  # opened once per stream, closed at its end
 
 
@@ -49,38 +50,33 @@ class StoredZip:
         self._parts = parts
         self._opener = opener
         self._date, self._time = _dos(at)
-        self._names = [part.name.encode("utf-8") for part in parts]
-        sizes = [
-            _LOCAL.size + len(name) + (20 if part.size >= _FULL32 else 0) + part.size
-            for part, name in zip(parts, self._names, strict=True)
-        ]
-        self._starts = [0, *accumulate(sizes)]
-        self._tail = b""
-        self.length = self._starts[-1] + self._tail_length()
-
-    @property
-    def etag(self) -> str:
-        """A strong validator: names, sizes, contents and date (64 hex; the quotes are the caller's)."""
-        lines = [f"{self._date} {self._time} zip 1", *(f"{part.etag} {part.size} {part.name}" for part in self._parts)]
-        return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+        told, names, wide = hashlib.sha256(f"{self._date} {self._time} zip 1".encode()), 0, 0
+        self._starts = array("Q", [0])
+        for part in parts:
+            start, length = self._starts[-1], len(part.name.encode())
+            self._starts.append(start + _LOCAL.size + length + (20 if part.size >= _FULL32 else 0) + part.size)
+            names, wide = names + length, wide + _wide_length(part.size, start)
+            told.update(f"\n{part.etag} {part.size} {part.name}".encode())
+        directory = _CENTRAL.size * len(parts) + names + wide
+        self.length = self._starts[-1] + directory + len(self._end(directory))
+        self.etag = told.hexdigest()  # a strong validator: names, sizes, contents and date; the quotes are the caller's
 
     def stream(self, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
-        """Yield the bytes from ``start`` up to ``stop`` (default: the end), in pieces of about PIECE or less."""
+        """Yield the bytes from ``start`` up to ``stop`` (default: the end); small ones together, up to about PART."""
         stop = self.length if stop is None else min(stop, self.length)
         waiting, most = bytearray(), FIRST
         with self._opener() as read:
             for piece in self._pieces(start, stop, read):
                 if waiting and len(waiting) + len(piece) > most:
-                    yield bytes(waiting)
-                    waiting.clear()
-                    most = PIECE
+                    yield _taken(waiting)
+                    most = PART
                 if len(piece) < most:
                     waiting += piece
                 else:
                     yield piece
-                    most = PIECE
+                    most = PART
         if waiting:
-            yield bytes(waiting)
+            yield _taken(waiting)
 
     def _pieces(self, start: int, stop: int, read: Read) -> Iterator[bytes | memoryview]:
         first = bisect_right(self._starts, start) - 1
@@ -94,14 +90,16 @@ class StoredZip:
             body = begin + len(header)
             left, right = max(0, start - body), min(part.size, stop - body)
             if left < right:
-                yield from read(part.name, left, right)
-        tail = self._starts[-1]
-        if stop > tail:
-            self._tail = self._tail or self._directory()
-            yield self._tail[max(0, start - tail) : stop - tail]
+                yield from read(index, left, right)
+        at = self._starts[-1]
+        for piece in self._directory() if stop > at else ():
+            if at < stop and start < at + len(piece):
+                yield piece[max(0, start - at) : stop - at]
+            at += len(piece)
 
     def _header(self, index: int) -> bytes:
-        part, name = self._parts[index], self._names[index]
+        part = self._parts[index]
+        name = part.name.encode()
         extra = _wide(part.size, part.size) if part.size >= _FULL32 else b""
         size = _FULL32 if extra else part.size
         return _LOCAL.pack(
@@ -109,18 +107,20 @@ class StoredZip:
             part.crc32, size, size, len(name), len(extra),
         ) + name + extra  # fmt: skip
 
-    def _directory(self) -> bytes:
-        directory = bytearray()
-        for part, name, start in zip(self._parts, self._names, self._starts, strict=False):
+    def _directory(self) -> Iterator[bytes]:
+        length = 0
+        for part, start in zip(self._parts, self._starts, strict=False):
+            name = part.name.encode()
             wide = [*([part.size] * 2 if part.size >= _FULL32 else ()), *([start] if start >= _FULL32 else ())]
             extra = _wide(*wide) if wide else b""
             size = min(part.size, _FULL32)
-            directory += _CENTRAL.pack(
+            record = _CENTRAL.pack(
                 b"PK\x01\x02", _MADE_BY, 45 if extra else 20, _flags(name), 0, self._time, self._date, part.crc32,
                 size, size, len(name), len(extra), 0, 0, 0, _MODE, min(start, _FULL32),
-            )  # fmt: skip
-            directory += name + extra
-        return bytes(directory) + self._end(len(directory))
+            ) + name + extra  # fmt: skip
+            length += len(record)
+            yield record
+        yield self._end(length)
 
     def _end(self, length: int) -> bytes:
         count, start = len(self._parts), self._starts[-1]
@@ -132,11 +132,12 @@ class StoredZip:
         end64 = _END64.pack(b"PK\x06\x06", 44, _MADE_BY, 45, 0, 0, count, count, length, start)
         return end64 + _LOCATOR.pack(b"PK\x06\x07", 0, start + length, 1) + end
 
-    def _tail_length(self) -> int:
-        """Compute the length of directory and end without making them."""
-        wide = sum(_wide_length(part.size, start) for part, start in zip(self._parts, self._starts, strict=False))
-        length = _CENTRAL.size * len(self._parts) + sum(map(len, self._names)) + wide
-        return length + len(self._end(length))
+
+def _taken(waiting: bytearray) -> bytes:
+    """Empty ``waiting`` and return what it held: who waits for a slow client must not hold it twice."""
+    piece = bytes(waiting)
+    waiting.clear()
+    return piece
 
 
 def _wide(*values: int) -> bytes:

@@ -56,9 +56,10 @@ def put(pack: Callable[..., Path]) -> Callable[..., Snapshot]:
     def store_files(store: DatasetStore, loi: Loi, files: Files, new: bool = False) -> Snapshot:
         source = pack(files)
         with store.stage() as stage:
-            held = store.open(loi).holds if not new and store.exists(loi) else None
+            held = store.holding(loi).holds if not new and store.exists(loi) else None
             deposit: Deposit = intake.take(source, stage.content, held=held)
-            return (store.patch if held else store.put)(loi, stage, deposit, AUTHOR, AT)
+            facts = (store.patch if held else store.put)(loi, stage, deposit, AUTHOR, AT)
+            return store.open(loi, facts.number)
 
     return store_files
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import subprocess
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pacifica.common.errors import Damaged
-from pacifica.datasafe import inventory, ocfl
+from pacifica.datasafe import ocfl
 from pacifica.datasafe.dataset import DatasetExists, DatasetStore, NoSuchDataset, NoSuchVersion
 from pacifica.datasafe.loi import Loi, dataset
 from pacifica.datasafe.snapshot import Snapshot
@@ -32,7 +33,7 @@ def test_versions_last(store: DatasetStore, loi: Loi, put: Put, ocfl_judge: Call
     put(store, loi, ONE)
     assert contents(put(store, loi, TWO)) == TWO
     assert contents(store.open(loi)) == TWO and contents(store.open(loi, 1)) == ONE
-    assert [(number, author.name) for number, _, author in store.versions(loi)] == [(1, "ada"), (2, "ada")]
+    assert [version.author.name for version in store.versions(loi)] == ["ada", "ada"]
     assert store.open(loi).created == 1_700_000_000.0 and store.verify(loi).sound
     ocfl_judge(store.root)
 
@@ -44,8 +45,8 @@ def test_unchanged_files_are_stored_once_and_manifests_byte_for_byte(store: Data
     added = sorted(path.name for path in (folder / "v2").rglob("*") if path.is_file())
     assert added == ["MANIFEST.yaml", "a.dat", "inventory.json", "inventory.json.sha512"]
     assert (folder / "v1/content/MANIFEST.yaml").read_bytes() == first
-    held = inventory.read((folder / "inventory.json").read_bytes())
-    assert set(held.fixity) == {"md5"} and len(held.fixity["md5"]) == len(held.manifest)
+    held = json.loads((folder / "inventory.json").read_bytes())
+    assert set(held["fixity"]) == {"md5"} and len(held["fixity"]["md5"]) == len(held["manifest"])
 
 
 def test_an_upload_heals_content_that_rotted(store: DatasetStore, loi: Loi, put: Put) -> None:
