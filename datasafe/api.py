@@ -12,7 +12,7 @@ import cherrypy
 from ..common import rest
 from ..common.auth import MAX_NAME
 from ..common.batch import batches
-from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, ServiceError
+from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, PreconditionFailed, ServiceError
 from ..common.idempotency import parse
 from ..common.moment import zulu
 from ..common.pace import Pace
@@ -20,7 +20,7 @@ from ..common.ranges import header_text, respond_range
 from ..common.streams import Body
 from . import incoming, listing, loi
 from .config import Settings
-from .dataset import DatasetExists, NoSuchDataset, NoSuchVersion
+from .dataset import NEVER, DatasetExists, NoSuchDataset, NoSuchVersion
 from .inventory import Author
 from .listing import MOST
 from .orm import Dataset, DatasetGone, damaged_files, suspect, verdict_of
@@ -75,12 +75,21 @@ class RestApi:
         file: str | None = None,
         files: str | None = None,
         prefix: str | None = None,
-        after: str = "0",
-        limit: str = str(MOST),
+        after: str | None = None,
+        limit: str | None = None,
     ) -> Any:
         """Answer a version as a zip, 204 while there is none; or one of its files; or a list."""
         if not path:
-            return _greet() if prefix is None else self._page(prefix, _number(after, "after"), _number(limit, "limit"))
+            _pointless(version=version, versions=versions, file=file, files=files)
+            if prefix is None:
+                _pointless(after=after, limit=limit)
+                return _greet()
+            return self._page(prefix, _number(after or "0", "after"), _number(limit or str(MOST), "limit"))
+        _pointless(prefix=prefix, after=after, limit=limit)
+        if versions is not None:
+            _pointless(version=version, file=file, files=files)
+        if files is not None:
+            _pointless(file=file)
         name = self._named()
         row = self._seen(name)
         cherrypy.serving.response.headers["X-Pacifica-Integrity"] = verdict_of("dataset", str(name))
@@ -106,10 +115,11 @@ class RestApi:
         return self._zip(row, opened)
 
     @spoken
-    def POST(self, *path: str, exact: str | None = None, owner: str = "") -> bytes:
+    def POST(self, *path: str, exact: str | None = None, owner: str | None = None) -> bytes:
         """Reserve the next LOI of a series, or (administrators, ``?exact``) this very one; answer 201 with it alone."""
         if exact is not None:
-            return self._take_over(owner)
+            return self._take_over(owner or "")
+        _pointless(owner=owner)
         named = loi.series(_path(), self.settings.datasafe.issuers)
         given = self.safe.create(named, rest.principal().name, _key())
         response = cherrypy.serving.response
@@ -136,8 +146,7 @@ class RestApi:
             raise Forbidden("Only an administrator deletes datasets.")
         if not reason.strip() or len(reason) > MAX_TEXT or not reason.isprintable():
             raise BadRequest("Say why in ?reason=..., on one line of at most 1,000 characters.", parameter="reason")
-        self._pinned(name)
-        end = self.safe.delete(name, rest.principal().name, reason.strip())
+        end = self.safe.delete(name, rest.principal().name, reason.strip(), self._pinned(name))
         return {"loi": end.loi, "who": end.who, "at": zulu(end.at), "reason": end.reason}
 
     def OPTIONS(self, *path: str) -> bytes:
@@ -195,16 +204,27 @@ class RestApi:
         except LengthRequired:
             raise (NoContent if first is not self.safe.store.exists(name) else _other(first)) from None
         author, reader = Author(name=rest.principal().name, message=message), rest.principal()
-        newest, fill = self._pinned(name), incoming.filler(body, cherrypy.serving.request.headers)
+        again = self.safe.is_again(name, author.name, _key(), first=first)
+        newest, fill = self._pinned(name, again=again), incoming.filler(body, cherrypy.serving.request.headers)
         self._snapshots.forget(name)
         told = self.safe.put(name, fill, body.length, author, first=first, reader=reader, key=_key(), newest=newest)
         return self._answer(told)
 
-    def _pinned(self, name: loi.Loi) -> int | None:
+    def _pinned(self, name: loi.Loi, *, again: bool = False) -> int | None:
+        """Return the version that the request's conditions speak of; for one that came before, also where they fail.
+
+        It may have made itself what they forbid: then only what it has made can be answered.
+        """
+
         def newest() -> Opened | None:
             return self._snapshots.open(name) if self.safe.store.exists(name) else None
 
-        return incoming.pinned(cherrypy.serving.request.wsgi_environ, newest)
+        try:
+            return incoming.pinned(cherrypy.serving.request.wsgi_environ, newest)
+        except PreconditionFailed:
+            if not again:
+                raise
+            return NEVER
 
     def _answer(self, stored: Stored) -> bytes:
         response = cherrypy.serving.response
@@ -273,6 +293,13 @@ def _listed(row: Dataset, snapshot: Snapshot) -> Iterator[bytes]:
         for at, some in enumerate(batches(listing.files(snapshot), 1000)):
             yield ((", " if at else head) + json.dumps(some)[1:-1]).encode()
     yield b"]}"
+
+
+def _pointless(**given: str | None) -> None:
+    """Raise BadRequest for a parameter that was given where it says nothing."""
+    for name, value in given.items():
+        if value is not None:
+            raise BadRequest("This parameter means nothing here.", parameter=name)
 
 
 def _key() -> str | None:

@@ -7,7 +7,7 @@ what lies around then is settled by ``recover`` or by the next patch.  Numbers a
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from hashlib import sha256, sha512
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class DatasetExists(MethodNotAllowed):
         """Tell the client to PATCH."""
         super().__init__(allow="PATCH")
 
+
+NEVER = -1  # the number of no version: what must not be made, unless it is made already
 
 Signature = tuple[tuple[int, int, int, int] | None, ...]  # of the files that say what an object is; see ``signature``
 
@@ -119,6 +121,16 @@ class DatasetStore:
             stage.flush()
             settle.advance(stage.folder, folder, f"v{number + 1}")
         return _facts(number + 1, deposit.files, author, now)
+
+    @contextmanager
+    def unchanged(self, loi: Loi, newest: int | None) -> Iterator[None]:
+        """Keep patches away; PreconditionFailed when the newest version is not number ``newest`` (0: none yet)."""
+        with self._locked(loi):
+            if newest is not None:
+                number = len(self.versions(loi)) if self.exists(loi) else 0
+                if number != newest:
+                    raise PreconditionFailed(version=number)
+            yield
 
     def same(self, loi: Loi, deposit: Deposit, author: Author, since: int) -> Facts | None:
         """Return the first version from number ``since`` on that is just this and sound, if there is one."""

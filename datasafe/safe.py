@@ -133,7 +133,7 @@ class Safe:
         it.
         """
         _require_text(author.message)
-        request = f"{'PUT' if first else 'PATCH'} {loi}"
+        request = _request(loi, first)
         attempt = once.earlier(author.name, key, request)
         exists = self.store.exists(loi)
         if first is exists and not (exists and attempt):
@@ -178,9 +178,17 @@ class Safe:
                 log.warning("%s: what of it was held already is not known: %s", loi, error)
         return Stored(facts, deposit.integrity, tuple(warnings))
 
-    def delete(self, loi: Loi, who: str, reason: str) -> DatasetTombstone:
-        """Delete a dataset, or a reservation, for good and return its tombstone; the number is never given again."""
-        bury(self.find(loi), who, reason)
+    def is_again(self, loi: Loi, owner: str, key: str | None, *, first: bool) -> bool:
+        """Say whether an upload came under this key before; KeyReused where something else did."""
+        return once.earlier(owner, key, _request(loi, first)) is not None
+
+    def delete(self, loi: Loi, who: str, reason: str, newest: int | None = None) -> DatasetTombstone:
+        """Delete a dataset, or a reservation, for good and return its tombstone; the number is never given again.
+
+        PreconditionFailed, changing nothing, when the newest version is not number ``newest``.
+        """
+        with self.store.unchanged(loi, newest):
+            bury(self.find(loi), who, reason)
         end = self.tombstone(loi)
         assert end is not None
         self._end(end)
@@ -249,6 +257,10 @@ class Safe:
             self.register.deleted(loi.series, loi.number, end.who, end.at, end.reason)
         self.store.remove(loi)
         DatasetTombstone.update(settled=True).where(DatasetTombstone.id == end.id).execute()
+
+
+def _request(loi: Loi, first: bool) -> str:
+    return f"{'PUT' if first else 'PATCH'} {loi}"
 
 
 def _require_text(message: str) -> None:

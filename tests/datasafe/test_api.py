@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import threading
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -268,6 +269,27 @@ def test_of_changes_to_what_is_no_longer_the_newest_none_is_made(url: str) -> No
         assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed"), lost
     assert unzipped(requests.get(url, timeout=60).content)["a.dat"] == bytes([sent.index(200)])
     assert len(requests.get(f"{url}?versions", timeout=60).json()["versions"]) == 2
+
+
+def test_a_change_under_a_condition_that_is_sent_again_is_told_what_it_made(url: str) -> None:
+    new = {"If-None-Match": "*", "Idempotency-Key": uuid.uuid4().hex}
+    assert [requests.put(url, zipped(ONE), headers=new, timeout=60).status_code for _ in range(2)] == [200, 200]
+    seen = {"If-Match": requests.head(url, timeout=60).headers["ETag"], "Idempotency-Key": uuid.uuid4().hex}
+    sent = [requests.patch(url, zipped(TWO), headers=seen, timeout=60) for _ in range(2)]
+    assert [(one.status_code, one.headers["X-Pacifica-Version"]) for one in sent] == [(200, "2")] * 2
+    assert requests.patch(url, zipped(ONE), headers=seen, timeout=60).json()["code"] == "key_reused"
+    late = seen | {"Idempotency-Key": uuid.uuid4().hex}
+    assert [requests.patch(url, zipped(ONE), headers=late, timeout=60).status_code for _ in range(2)] == [412, 412]
+    assert len(requests.get(f"{url}?versions", timeout=60).json()["versions"]) == 2
+
+
+def test_a_parameter_that_means_nothing_is_refused_and_not_passed_over(held: str, api: str) -> None:
+    for place in (
+        f"{held}?prefix=42", f"{held}?after=1", f"{held}?limit=1", f"{held}?nonsense=1", f"{held}?versions&version=1",
+        f"{held}?file=a.dat&files", f"{api}/?after=1", f"{api}/?version=1", f"{api}/?file=a",
+    ):  # fmt: skip
+        assert requests.get(place, timeout=60).status_code == 400, place
+    assert requests.post(f"{api}/42.1001/ds/exp/sa/42/cwepr?owner=ada", timeout=60).status_code == 400
 
 
 def test_an_upload_that_is_not_what_its_headers_declare_changes_nothing(held: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from pacifica.common import orm
+from pacifica.common.errors import PreconditionFailed
 from pacifica.common.volume import Volume
 from pacifica.datasafe import once
 from pacifica.datasafe.config import Datasafe
@@ -112,6 +113,17 @@ def put(safe: Safe, loi: Any, files: Any, first: bool = True) -> Any:
     path.write_bytes(zipped(files))
     with path.open("rb", buffering=0) as file:
         return safe.put(loi, file.readinto, None, Author(name="ada"), first=first)
+
+
+def test_what_was_changed_meanwhile_is_not_deleted(safe: Safe) -> None:
+    loi = safe.create(SERIES, "ada")
+    for first, files in ((True, FILES), (False, FILES | {"b.dat": b"more"})):
+        put(safe, loi, files, first)
+    for newest in (0, 1, 3):
+        with pytest.raises(PreconditionFailed):
+            safe.delete(loi, "root", "why", newest)
+    assert safe.find(loi).version == 2 and safe.store.exists(loi)
+    assert safe.delete(loi, "root", "why", 2).version == 2 and not safe.store.exists(loi)
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
