@@ -118,7 +118,7 @@ def listed(search: Search, columns: list[Any], limit: int, offset: int) -> list[
         if narrower is None:
             return []
         search = narrower
-    return list(ordered(search.query(), columns).limit(limit).offset(offset))
+    return list(ordered(search.query(), columns, sorting=bool(search.few)).limit(limit).offset(offset))
 
 
 def rows(ids: list[int]) -> list[Data]:
@@ -161,13 +161,16 @@ def grouped(search: Search, columns: list[Any], most: int) -> list[int]:
     return ids
 
 
-def ordered(query: Any, columns: list[Any]) -> Any:
-    """Return ``query`` ordered by ``columns``, joined with the tables beside it that they are of."""
+def ordered(query: Any, columns: list[Any], *, sorting: bool = False) -> Any:
+    """Return ``query`` ordered by ``columns``, joined with the tables beside it that they are of.
+
+    By ``sorting``, for a few rows: no index knows the order, along which PostgreSQL would look for them.
+    """
     if any(column.node.model is Process for column in columns):
         query = query.join_from(Data, Process, on=(Data.process == Process.id))
     if any(column.node.model is User for column in columns):
         query = query.join_from(Data, User, peewee.JOIN.LEFT_OUTER, on=(Data.owner == User.network_id))
-    return query.order_by(*map(_column, columns))
+    return query.order_by(*(_column(column, sorting) for column in columns))
 
 
 def held(column: str) -> list[str]:
@@ -216,11 +219,12 @@ def _groups(first: Any) -> Iterator[Choice]:
         yield choice(Data.owner.in_([owner for owner in owners if names.get(owner, "") == value]))
 
 
-def _column(column: Any) -> Any:
+def _column(column: Any, sorting: bool) -> Any:
     """Whom the catalogue does not know has an empty name."""
-    return (
-        peewee.Ordering(peewee.fn.COALESCE(column.node, ""), column.direction) if column.node.model is User else column
-    )
+    if column.node.model is User or sorting:
+        other = "" if column.node.model is User else column.node
+        return peewee.Ordering(peewee.fn.COALESCE(column.node, other), column.direction)
+    return column
 
 
 def _all(query: Any, conditions: list[Any]) -> Any:
