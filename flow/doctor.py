@@ -25,7 +25,13 @@ class Finding:
 
 
 def examine(work: Path | None = None) -> list[Finding]:
-    """Try all of it; ``work`` is the folder that run directories will be made in (default: the temporary one)."""
+    """Try all of it; ``work`` is the folder that run directories will be made in (default: the temporary one).
+
+    A ``work`` that is not there yet is not made: the temporary folder stands for it.
+    """
+    if work is not None and not work.is_dir():
+        later = Finding("archive", True, f"{work} is not there yet; what follows was tried in the temporary folder")
+        return [later, *examine()]
     return [*_tools(), *_folder(work), *_tried("bubblewrap", work), *_tried("local", work)]
 
 

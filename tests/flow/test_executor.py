@@ -452,3 +452,9 @@ def test_the_doctor_finds_this_host_fit_for_the_sandbox():
     ):
         assert findings[name].ok, findings[name]
     assert not findings["local: isolation"].ok
+
+
+def test_the_doctor_makes_nothing_that_was_not_there(tmp_path):
+    findings = {finding.name: finding for finding in examine(tmp_path / "archive" / "work")}
+    assert "is not there yet" in findings["archive"].text
+    assert list(tmp_path.iterdir()) == []
