@@ -14,6 +14,7 @@ from ..common.commands import Subparsers
 from ..common.errors import BadRequest, NotFound
 from ..common.ledger import ArchivedFile
 from . import arguments, creation, dispatch, given, lists, logs, shown
+from .hydrate import URLS
 from .orm import Data, Process, newest
 from .query import project
 from .restart import restart
@@ -86,9 +87,14 @@ def _run(asked: argparse.Namespace) -> int:
         path = Path(text.removeprefix("@"))
         return {"file": path.name, "file_temp": f"archive:{send(path, asked.ingest, about, token)}"}
 
-    values = arguments.inputs(process.definition.input, asked.words, base, lambda slug: int(_find(slug).id), file)
-    options = {"name": asked.name, "slug": asked.slug, "tags": asked.tags, "reuse": not asked.no_reuse}
-    data = creation.create(process, values, owner, **given.options(options))
+    def inputs(file: Callable[[str], dict[str, str]]) -> dict[str, Any]:
+        fields = process.definition.input
+        return arguments.inputs(fields, asked.words, base, lambda slug: int(_find(slug).id), file)
+
+    options = given.options({"name": asked.name, "slug": asked.slug, "tags": asked.tags, "reuse": not asked.no_reuse})
+    creation.checked(process, inputs(_stand_in), owner)  # what is refused is refused before a file is sent
+    values = inputs(file)
+    data = creation.create(process, values, owner, **options)
     if not (asked.wait or asked.tail):
         _say(shown.data(data, process) if asked.json else data.id)
         return 0
@@ -101,6 +107,13 @@ def _run(asked: argparse.Namespace) -> int:
     _say(ended if asked.json else data.id)
     sys.stderr.write("".join(f"{ended['status']} {text}\n" for text in ended["process_error"] or [""]))
     return code
+
+
+def _stand_in(text: str) -> dict[str, str]:
+    """Return a value like that of the file that will be sent."""
+    if not text.startswith("@"):
+        return _file(text)
+    return {"file": Path(text.removeprefix("@")).name, "file_temp": f"{URLS[0]}to.be.sent"}
 
 
 def _ls(asked: argparse.Namespace) -> int:

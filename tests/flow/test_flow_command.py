@@ -58,6 +58,8 @@ def test_a_local_file_is_archived_on_the_way(flow, command, tmp_path):
     assert "does not answer" in command(*words, "--ingest", "http://127.0.0.1:9", code=1).stderr
     assert "answers 404" in command(*words, "--ingest", flow.suite.urls["flow"], code=1).stderr
     assert "cannot be read" in command("run", "sum", "file=@/nowhere", code=1).stderr
+    for wrong in ("unknown=1", "--tag="):  # refused before anything is sent to where nobody answers
+        assert "does not answer" not in command(*words, wrong, "--ingest", "http://127.0.0.1:9", code=1).stderr
     (tmp_path / "line\nbreak").write_bytes(b"")
     refused = command("run", "sum", f"file=@{tmp_path}/line\nbreak", "--ingest", flow.suite.urls["ingest"], code=1)
     assert "was not archived" in refused.stderr
