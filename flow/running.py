@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common import orm
-from ..common.errors import BadRequest, Cancelled, IllegalMove
+from ..common.errors import BadRequest, Cancelled, IllegalMove, ServiceError
 from ..common.state import Opening
 from ..common.volume import Volume
 from . import creation, dispatch, fingerprint, logs, reuse
@@ -53,7 +53,7 @@ def run(data: Data, executor: Executor, volume: Volume, settings: Settings) -> b
         return _Run(data, process, place, shelf, executor, volume, settings).through()
     finally:
         shelf.discard()
-        if data.state != State.OK:  # else it was kept before the end was told
+        if data.state not in Data.FINAL and not _overtaken(data):  # else it was kept with the end
             logs.keep(volume, data, place)
         place.remove()
 
@@ -218,8 +218,6 @@ class _Run:
             self.report.fail(outcome.reason)
         owner = creation.Owner(self.data.owner)
         size = self.shelf.archive(self.data) + outcome.stdout_bytes + self.journal.size
-        if outcome.returncode == 0 and not self.report.failed:
-            logs.keep(self.volume, self.data, self.place)  # before the end is told
         with orm.transaction():
             self._spawn()
             self.report.finish(outcome.returncode, self.values, self.definition.input, creation.references(owner))
@@ -234,6 +232,7 @@ class _Run:
                 output, digests = self.report.output, self.shelf.digests()
                 columns["content"] = fingerprint.content(output, self.definition.output, digests)
             self.data.end(state, reason="; ".join(self.report.error)[:200], **columns)
+            logs.keep(self.volume, self.data, self.place)  # before the end is told, after nobody else can tell another
             return dispatch.lead_on(self.data)
 
     def _cancelled(self) -> bool:
@@ -249,6 +248,14 @@ class _Run:
 
     def _store(self, document: Any) -> int:
         return int(Storage.create(owner=self.data.owner, json=json.dumps(document)).id)
+
+
+def _overtaken(data: Data) -> bool:
+    """Tell whether another attempt has begun, whose logs those of this one must not replace."""
+    try:
+        return bool(orm.rows("SELECT 1 FROM data WHERE id = ? AND attempt > ?", data.id, data.attempt))
+    except ServiceError:  # the database is away; what comes next keeps its own
+        return False
 
 
 def _tools(folders: Iterable[str]) -> Iterator[Path]:
