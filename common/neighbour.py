@@ -7,10 +7,12 @@ it wait in SQL, whoever serves a request answers 503 with Retry-After.
 """
 
 import logging
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -26,6 +28,7 @@ T = TypeVar("T")
 Answer = urllib3.BaseHTTPResponse
 
 CONNECT_SECONDS = 5.0
+_DAY_SECONDS = 86400.0  # nobody is believed who wants more
 WAIT_MAX_SECONDS = 30.0
 PIECE = 256 << 10  # of a body that is sent
 AGAIN = frozenset({429, 500, 502, 503, 504})
@@ -158,11 +161,9 @@ def _seconds(header: str | None) -> float | None:
     """Return what Retry-After says, as seconds from now; None when it says nothing."""
     if header is None:
         return None
+    with suppress(ValueError):  # or it is a date
+        return min(max(0.0, float(header)), _DAY_SECONDS) if math.isfinite(float(header)) else None
     try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass  # or it is a date
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        return min(max(0.0, parsedate_to_datetime(header).timestamp() - time.time()), _DAY_SECONDS)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

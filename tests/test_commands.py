@@ -1,6 +1,9 @@
 """``pacifica-ingest-cmd job`` and ``retry`` beside the running suite, with Pacifica's flags in both spellings."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,27 @@ def test_what_clients_see_of_a_job_can_be_overwritten(suite: Suite) -> None:
     for words in (["--state", "FAILED"], ["--state", "RECEIVED"]):  # archived is archived
         assert suite.command("ingest", "job", "--job-id", job, *words, code=1).stderr
     assert suite.content(suite.files(job)[0]["_id"]) == b"as it should be"
+
+
+@pytest.mark.parametrize("option", ["-c {}", "--config {}", "--config={}", "-c{}"])
+def test_a_configuration_of_pacificas_is_named_on_the_command_line(suite: Suite, tmp_path: Path, option: str) -> None:
+    job = suite.finished(suite.upload(GOOD)["job_id"])["job_id"]
+    (tmp_path / "pacifica.ini").write_text(
+        f"[ingest]\nvolume_path = {tmp_path}\ntransfer_size = 4 Mb\nauth_header = X-Http-Authed-User\n"
+        "[uniqueid]\nurl = http://127.0.0.1:8051\n[policy]\ningest_url = http://127.0.0.1:8181/ingest\n"
+        "[archiveinterface]\nurl = http://127.0.0.1:8080\n[metadata]\ningest_url = http://127.0.0.1:8121/ingest\n"
+        f"[database]\npeewee_url = {suite.administrators['PACIFICA_DATABASE_PEEWEE_URL']}\nconnect_attempts = 1\n"
+        "[celery]\nbroker_url = pyamqp://\nbackend_url = rpc://\n"
+    )
+    program = Path(sys.executable).with_name("pacifica-ingest-cmd")
+    words = option.format(tmp_path / "pacifica.ini").split(" ")
+    done = subprocess.run(
+        [program, *words, "job", "--job_id", str(job)],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (json.loads(done.stdout)["job_id"], json.loads(done.stdout)["state"]) == (job, "OK")
 
 
 def test_a_job_that_is_not_there_is_told(suite: Suite) -> None:
