@@ -76,8 +76,12 @@ LISTS = (
     "name__startswith=object 99&ordering=-created&limit=25",
     "tags=none&limit=25",
     "name__icontains=T 4711&limit=25",
+    "name__contains=q&limit=25",
     "ordering=process__name&limit=25",
+    "ordering=-finished&limit=25",
+    "finished__lt=2026-01-01&limit=25",
     "text=object 4711&limit=25",
+    "text=object&limit=25",
 )
 
 
