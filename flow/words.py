@@ -167,9 +167,10 @@ _TEXT_POSTGRES = (
     f" UPDATE datatext SET {_SET} WHERE data = NEW.id; RETURN NULL; END $$",
     "CREATE OR REPLACE FUNCTION datatext_forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
     " DELETE FROM datatext WHERE data = OLD.id; RETURN NULL; END $$",
-    "CREATE OR REPLACE TRIGGER datatext_insert AFTER INSERT ON data REFERENCING NEW TABLE AS made FOR EACH STATEMENT"
+    *(f"DROP TRIGGER IF EXISTS datatext_{name} ON data" for name in ("insert", "update", "delete")),
+    "CREATE TRIGGER datatext_insert AFTER INSERT ON data REFERENCING NEW TABLE AS made FOR EACH STATEMENT"
     " EXECUTE FUNCTION datatext_enter()",
-    f"CREATE OR REPLACE TRIGGER datatext_update AFTER UPDATE OF {_COLUMNS} ON data FOR EACH ROW"
+    f"CREATE TRIGGER datatext_update AFTER UPDATE OF {_COLUMNS} ON data FOR EACH ROW"
     f" WHEN ({_CHANGED.replace(' IS NOT ', ' IS DISTINCT FROM ')}) EXECUTE FUNCTION datatext_change()",
-    "CREATE OR REPLACE TRIGGER datatext_delete AFTER DELETE ON data FOR EACH ROW EXECUTE FUNCTION datatext_forget()",
+    "CREATE TRIGGER datatext_delete AFTER DELETE ON data FOR EACH ROW EXECUTE FUNCTION datatext_forget()",
 )
