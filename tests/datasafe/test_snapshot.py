@@ -1,12 +1,14 @@
 """Reading: ranges, and never a byte that was not checked."""
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pacifica.common.errors import Damaged, NotFound, RangeNotSatisfiable
+from pacifica.common.pace import PART
 from pacifica.datasafe import ocfl
 from pacifica.datasafe.dataset import DatasetStore
 from pacifica.datasafe.loi import Loi
@@ -93,6 +95,19 @@ def test_lost_block_digests_refuse_only_the_files_that_need_them(
     assert found.whole("new.dat") == b"n"
     with pytest.raises(Damaged):
         found.whole("big.dat")
+
+
+def test_slow_readers_of_a_dataset_hold_a_part_of_a_block_each(snapshot: Snapshot) -> None:
+    whole, streams = b"".join(snapshot.zip().stream()), [snapshot.zip().stream() for _ in range(20)]
+    begun = [bytes(next(stream)) for stream in streams]
+    tracemalloc.start()
+    try:
+        pieces = [next(stream) for stream in streams]
+        assert max(map(len, pieces)) <= PART and tracemalloc.get_traced_memory()[0] < 20 * 2.5 * PART
+    finally:
+        tracemalloc.stop()
+    for first, second, rest in zip(begun, pieces, streams, strict=True):
+        assert b"".join((first, second, *rest)) == whole
 
 
 def test_no_descriptor_stays_open(snapshot: Snapshot) -> None:
