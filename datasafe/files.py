@@ -105,8 +105,9 @@ def fingerprint(rows: Iterable[bytes]) -> bytes:
 
 def ordered(rows: Iterable[bytes]) -> Files:
     """Return the files whose rows these are, ``spelt``, in the order of their names."""
-    files = Files()
-    for row in sorted(rows):
+    files, waiting = Files(), sorted(rows, reverse=True)
+    while waiting:
+        row = waiting.pop()  # and gone: the list is as large as what is made of it
         files.add(row[: -SUM - 1], row[-SUM:])
     return files
 
