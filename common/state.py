@@ -151,7 +151,8 @@ class Work(orm.Model):
                 self._pk_expr() & model.state.not_in(list(model.FINAL))
             )
             if not asked.execute():
-                raise self._moved()
+                ended = model.get_or_none(self._pk_expr())
+                raise IllegalMove(f"It has ended: {ended.state}.", id=self._pk) if ended else self._moved()
             free = model.lease_until.is_null() | (model.lease_until < orm.now())  # its worker may be dead
             for row in model.select().where(self._pk_expr() & free & model.state.in_(_cancellable(model))):
                 row.cancelled(who)

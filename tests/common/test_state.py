@@ -309,7 +309,7 @@ def test_fence_needs_a_transaction_and_holds_the_row_in_it(errand):
 def test_a_row_that_nobody_works_on_is_cancelled_at_once(errand):
     errand.ask_cancel("bob")
     assert (errand.state, fresh(errand).state) == ("CANCELLED", "CANCELLED")
-    with pytest.raises(IllegalMove):
+    with pytest.raises(IllegalMove, match="ended: CANCELLED"):
         errand.ask_cancel("bob")
 
 
