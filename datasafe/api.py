@@ -1,35 +1,28 @@
 """LabInform's API: ``/api/<loi>``, its statuses, phrases and headers as its clients expect them (docs/datasafe.md)."""
 
-import base64
 import functools
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import cherrypy
 
 from ..common import rest
 from ..common.auth import MAX_NAME
-from ..common.batch import batches
 from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, PreconditionFailed, ServiceError
 from ..common.idempotency import parse
 from ..common.moment import zulu
-from ..common.pace import Pace
-from ..common.ranges import header_text, respond_range
 from ..common.streams import Body
-from . import incoming, listing, loi
+from . import answers, incoming, listing, loi
+from .answers import sentence, suspecting
 from .config import Settings
 from .dataset import NEVER, DatasetExists, NoSuchDataset, NoSuchVersion
 from .inventory import Author
 from .listing import MOST
-from .orm import Dataset, DatasetGone, damaged_files, suspect, verdict_of
-from .safe import MAX_TEXT, DatasetEmpty, NoContent, Safe, Stored
-from .snapshot import Snapshot
+from .orm import Dataset, DatasetGone, damaged_files, verdict_of
+from .safe import MAX_TEXT, DatasetEmpty, NoContent, Safe
 from .snapshots import Opened, Snapshots
 
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
-TEXT = "text/html; charset=utf-8"  # what LabInform calls its sentences
 
 _SPOKEN = (loi.InvalidLoi, NoSuchDataset, NoSuchVersion, DatasetExists, DatasetEmpty, NoContent)
 
@@ -51,7 +44,7 @@ def spoken(method: M) -> M:
             response = cherrypy.serving.response
             response.status = error.status
             response.headers.update(error.headers)
-            return _text(error.message)
+            return sentence(error.message)
 
     return handler  # type: ignore[return-value]
 
@@ -94,7 +87,7 @@ class RestApi:
         row = self._seen(name)
         cherrypy.serving.response.headers["X-Pacifica-Integrity"] = verdict_of("dataset", str(name))
         if versions is not None:
-            return self._versions(row, name)
+            return answers.versions(row, self.safe.store.versions(name) if self.safe.store.exists(name) else ())
         number = _number(version, "version") if version is not None else None
         if not self.safe.store.exists(name):
             if number is not None:
@@ -102,17 +95,17 @@ class RestApi:
             cherrypy.serving.response.headers.pop("Content-Type", None)
             cherrypy.serving.response.status = 204
             return b""
-        with _suspecting(row):
+        with suspecting(row):
             opened = self._snapshots.open(name, number)
         cherrypy.serving.response.headers["X-Pacifica-Version"] = str(opened.snapshot.number)
         if files is not None:
-            return _listed(row, opened.snapshot)
+            return answers.files(row, opened.snapshot)
         if file is not None:
-            return self._file(row, opened, file)
+            return answers.single(row, opened, file)
         bad = damaged_files(str(name), opened.snapshot.number)
         if bad:  # the zip would break off there; single files can still be had
             raise Damaged("Files of this version are damaged.", loi=str(name), files=bad)
-        return self._zip(row, opened)
+        return answers.zipped(row, opened)
 
     @spoken
     def POST(self, *path: str, exact: str | None = None, owner: str | None = None) -> bytes:
@@ -125,7 +118,7 @@ class RestApi:
         response = cherrypy.serving.response
         response.status = 201
         response.headers["Location"] = f"/api/{given}"
-        return _text(str(given))
+        return sentence(str(given))
 
     @spoken
     def PUT(self, *path: str, message: str = "") -> bytes:
@@ -152,7 +145,7 @@ class RestApi:
     def OPTIONS(self, *path: str) -> bytes:
         """Say which methods there are."""
         cherrypy.serving.response.headers["Allow"] = METHODS
-        return _text("")
+        return sentence("")
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
@@ -190,7 +183,7 @@ class RestApi:
         response = cherrypy.serving.response
         response.status = 201 if self.safe.reserve(name, owner or rest.principal().name) else 200
         response.headers["Location"] = f"/api/{name}"
-        return _text(str(name))
+        return sentence(str(name))
 
     def _store(self, message: str, *, first: bool) -> bytes:
         name = self._named()
@@ -208,7 +201,7 @@ class RestApi:
         newest, fill = self._pinned(name, again=again), incoming.filler(body, cherrypy.serving.request.headers)
         self._snapshots.forget(name)
         told = self.safe.put(name, fill, body.length, author, first=first, reader=reader, key=_key(), newest=newest)
-        return self._answer(told)
+        return answers.verdict(told)
 
     def _pinned(self, name: loi.Loi, *, again: bool = False) -> int | None:
         """Return the version that the request's conditions speak of; for one that came before, also where they fail.
@@ -225,74 +218,6 @@ class RestApi:
             if not again:
                 raise
             return NEVER
-
-    def _answer(self, stored: Stored) -> bytes:
-        response = cherrypy.serving.response
-        response.headers["X-Pacifica-Version"] = str(stored.facts.number)
-        if stored.warnings:
-            told = [f'199 - "{header_text(warning.message)}"' for warning in stored.warnings[:10]]
-            response.headers["Warning"] = ", ".join(told)
-        verdict = {"all": stored.integrity.all, "data": stored.integrity.data}
-        return json.dumps(verdict, separators=(",", ":")).encode() + b"\n"  # as Flask writes it
-
-    def _versions(self, row: Dataset, name: loi.Loi) -> dict[str, Any]:
-        held = self.safe.store.versions(name) if self.safe.store.exists(name) else ()
-        return {
-            "loi": str(name),
-            "owner": row.owner,
-            "versions": [listing.version(number, *one) for number, one in enumerate(held, 1)],
-        }
-
-    def _zip(self, row: Dataset, opened: Opened) -> Iterator[bytes]:
-        snapshot = opened.snapshot
-        return respond_range(
-            opened.zip.length,
-            opened.etag,
-            snapshot.created,
-            lambda start, stop: _suspecting_all(row, opened.zip.stream(start, stop)),
-            content_type="application/zip",
-            filename=f"{str(snapshot.loi).replace('/', '_')}_v{snapshot.number}.zip",
-        )
-
-    def _file(self, row: Dataset, opened: Opened, file: str) -> Iterator[bytes]:
-        snapshot = opened.snapshot
-        with _suspecting(row):
-            content = snapshot.content(file)
-        sha512 = snapshot.digests[file]
-        raw = base64.b64encode(bytes.fromhex(sha512)).decode("ascii")
-        cherrypy.serving.response.headers["Repr-Digest"] = f"sha-512=:{raw}:"
-        return respond_range(
-            content.size,
-            sha512,
-            snapshot.created,
-            lambda start, stop: _suspecting_all(row, snapshot.read(file, start, stop, Pace())),
-            content_type="application/octet-stream",
-            filename=file.rpartition("/")[2],
-        )
-
-
-@contextmanager
-def _suspecting(row: Dataset) -> Iterator[None]:
-    """Ask for an audit of a dataset when a reader meets damage in it; the error goes on."""
-    try:
-        yield
-    except Damaged:
-        suspect("dataset", row.loi, row.owner)
-        raise
-
-
-def _suspecting_all(row: Dataset, pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    with _suspecting(row):
-        yield from pieces
-
-
-def _listed(row: Dataset, snapshot: Snapshot) -> Iterator[bytes]:
-    """Yield the JSON of a version's files as it is made: a million of them are 200 MB."""
-    head = json.dumps({"loi": row.loi, "version": snapshot.number, "files": []})[:-2]
-    with _suspecting(row):
-        for at, some in enumerate(batches(listing.files(snapshot), 1000)):
-            yield ((", " if at else head) + json.dumps(some)[1:-1]).encode()
-    yield b"]}"
 
 
 def _pointless(**given: str | None) -> None:
@@ -318,15 +243,10 @@ def _greet() -> bytes:
     if path == "/api":
         response.status = 308
         response.headers["Location"] = "/api/"
-        return _text("")
+        return sentence("")
     if path != "/api/":
         raise loi.InvalidLoi
-    return _text("alive")
-
-
-def _text(text: str) -> bytes:
-    cherrypy.serving.response.headers["Content-Type"] = TEXT
-    return text.encode()
+    return sentence("alive")
 
 
 def _number(text: str, parameter: str) -> int:

@@ -22,6 +22,7 @@ FLOORS = {
     "rest": 4,
     "tus": 4,
     "api": 4,
+    "answers": 4,
     "archive": 4,
     "neighbours": 4,
     "automation": 4,
