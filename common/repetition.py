@@ -16,8 +16,8 @@ from .catalog import Reader, readable_transactions
 from .entry import DATASET, places
 
 EXAMPLES = 5  # told of one upload
-COUNTED = 10_000  # contents of one upload; who has found these asks for no more
-STEP = 5000  # digests, or places, of one query: who stops early has paid for no more, in time or in memory
+COUNTED = 1000  # contents of one upload; who has found these asks for no more
+STEP = 2500  # digests, or places, of one query: who stops early has paid for no more, in time or in memory
 EACH = 50  # places of one content that are looked at, from the newest, until one may be read
 OLDER = 50_000  # such places of one upload, all contents together, besides the newest of each
 SECONDS = 5.0  # after which no further step is begun: digests lie all over an index that may be larger than memory

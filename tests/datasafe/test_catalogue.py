@@ -163,7 +163,9 @@ def test_many_repeated_files_are_counted_and_a_few_are_named(deployment: Suite, 
     assert job(deployment, files)["same_content"]["files"] == 0
     entered(deployment)
     told = job(deployment, files | {"more": f"{word} more".encode()})["same_content"]
-    assert (told["files"], len(told["examples"])) == (1200, 5)
+    assert (told["files"], told["at_least"], len(told["examples"])) == (1000, True, 5)
+    told = job(deployment, dict(list(files.items())[:900]) | {"new": f"{word} new".encode()})["same_content"]
+    assert (told["files"], "at_least" in told, len(told["examples"])) == (900, False, 5)
 
 
 def test_content_that_is_held_already_is_told_of_a_dataset(
