@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
 
 STEPS = [
-    Step(WEB, "pacifica.ingest.orm:job_id"),
+    Step(WEB, "pacifica.ingest.upload:job_id"),
     Step(WEB, "pacifica.ingest.upload:open_job"),
     Step(WEB, "pacifica.ingest.upload:receive"),
     Step(WEB, "pacifica.ingest.upload:Spooled.save", "before"),
