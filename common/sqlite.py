@@ -63,7 +63,10 @@ class Connection(sqlite3.Connection):
 
 
 class SqliteEngine(Engine, peewee.SqliteDatabase):
-    """A SQLite file; each transaction is ``BEGIN IMMEDIATE``: a snapshot that turns writer ignores the busy timeout."""
+    """A SQLite file; each transaction is ``BEGIN IMMEDIATE``: a snapshot that turns writer ignores the busy timeout.
+
+    For the same reason nobody writes while he still takes rows from a query: these are taken first, as a list.
+    """
 
     keeps_connections = True
 

@@ -244,7 +244,7 @@ def bury(dataset: Dataset, who: str, reason: str) -> None:
 
 def forget(kind: str, name: str) -> None:
     """Delete the inspection of a thing that is no more, with its findings."""
-    for row in Inspection.select().where((Inspection.kind == kind) & (Inspection.name == name)):
+    for row in list(Inspection.select().where((Inspection.kind == kind) & (Inspection.name == name))):
         Finding.delete().where(Finding.inspection == row.id).execute()
         row.delete_instance()
 

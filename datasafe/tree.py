@@ -69,7 +69,7 @@ def register(safe: Safe, step: Step) -> Iterator[Finding]:
     damaged = journal.damaged(safe.volume.deletions)
     if damaged:
         yield Finding(CHANGED, safe.volume.deletions.name, found=f"{damaged} lines do not check")
-    for row in Series.select().iterator():
+    for row in list(Series.select()):
         step()
         series = series_named(row.name)
         place = f"datasets/{safe.register.path(series)}"

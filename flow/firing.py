@@ -102,7 +102,7 @@ def handle(event: Event, *, last: bool = False) -> list[int]:
         logger.warning("event %s is passed over: its source %r is not trusted", event.key, event.source[:200])
         inbox.done(CONSUMER, event.key)
         return made
-    for row in TriggerRow.select().where(TriggerRow.enabled).order_by(TriggerRow.slug):
+    for row in list(TriggerRow.select().where(TriggerRow.enabled).order_by(TriggerRow.slug)):
         trigger = restore(json.loads(row.document))
         if fits(trigger, event) and not _fired(trigger, event):
             try:

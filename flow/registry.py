@@ -60,7 +60,7 @@ def retire(processes: set[str], triggers: set[str]) -> list[Retired]:
     """
     taken: list[Retired] = []
     newest: set[str] = set()
-    for process in Process.select().order_by(Process.slug, Process.order.desc()):
+    for process in list(Process.select().order_by(Process.slug, Process.order.desc())):
         is_newest = process.slug not in newest
         newest.add(process.slug)
         if process.slug in processes and is_newest:
