@@ -30,7 +30,7 @@ def extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="read everything again, or a part of it, the oldest check first",
         epilog="exit codes: 0 all sound, 3 damage found, 4 time was up first, 5 something could not be checked",
     )
-    check.add_argument("--subset", type=_share, default=1.0, metavar="5%%", help="as many bytes of all there are")
+    check.add_argument("--subset", type=_share, default=1.0, metavar="5%", help="as many bytes of all there are")
     check.add_argument("--max-duration", type=_seconds, metavar="2h", help="stop then; the next run goes on")
     check.add_argument("--loi", action="append", default=[], help="only this dataset; may be repeated")
     check.add_argument("--json", action="store_true", help="one JSON object in place of lines of text")
