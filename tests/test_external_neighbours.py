@@ -24,8 +24,8 @@ def suite(proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         folder / "data",
         external(proxy.url, folder / "volume")
         | {
-            "PACIFICA_NEIGHBOURS_TIMEOUT": "3",
-            "PACIFICA_NEIGHBOURS_ANSWER_SECONDS": "5",
+            "PACIFICA_NEIGHBOURS_TIMEOUT": "2",
+            "PACIFICA_NEIGHBOURS_ANSWER_SECONDS": "2.5",
             "PACIFICA_NEIGHBOURS_MIN_RATE": "10 MiB",
             "PACIFICA_NEIGHBOURS_REQUEST_SECONDS": "1",
             "PACIFICA_WORKER_MAX_ATTEMPTS": "3",

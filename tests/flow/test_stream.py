@@ -20,6 +20,8 @@ from pacifica.flow.stream import OfOwner
 from pacifica.tests.system.flows import PROCESSES, Flow
 from pacifica.tests.system.suite import Suite, until
 
+pytestmark = pytest.mark.xdist_group("stream")  # its suites take longer to start than to be tested
+
 MOST = 3
 
 

@@ -17,6 +17,8 @@ from pacifica.tests.system.flows import PROCESSES, Flow
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import Suite, until
 
+pytestmark = pytest.mark.xdist_group("triggering")  # its suites take longer to start than to be tested
+
 TRUST = {"PACIFICA_FLOW_TRUSTED_SOURCES": "/ingest, /flow, /cr*"}
 
 
