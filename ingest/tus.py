@@ -90,7 +90,7 @@ class Files:
         """Tell how much of an upload is on disk; an older request for it ends."""
         _require_version()
         with taken_over(self._find(id), self.volume, self.settings.ingest) as receiver:
-            _tell(receiver)
+            _tell(receiver.upload, receiver.offset)
             _say(Upload_Length=receiver.upload.length)
             if receiver.upload.metadata:
                 _say(Upload_Metadata=receiver.upload.metadata)
@@ -105,7 +105,7 @@ class Files:
         offset, sent = _number("Upload-Offset"), _sent()
         with taken_over(upload, self.volume, self.settings.ingest) as receiver:
             if offset != receiver.offset:
-                _tell(receiver)
+                _tell(receiver.upload, receiver.offset)
                 error = WrongOffset(offset=receiver.offset)
                 if receiver.upload.job is not None:
                     error.detail["job_id"] = receiver.upload.job
@@ -113,7 +113,7 @@ class Files:
             body = self._body(receiver.upload.length - offset, required=True)
             if body is not None:
                 self._append(receiver, body, sent)
-            _tell(receiver)
+            _tell(receiver.upload, receiver.offset)
         if receiver.upload.job is not None:
             _say(Location=f"../jobs/{receiver.upload.job}")
         _no_content()
@@ -137,17 +137,24 @@ class Files:
                     terminate(find(begun, None), self.volume)
             upload = create(owner, length, metadata, self.volume, self.settings.ingest, claim, trace.current())
         _say(Location=upload.id if cherrypy.request.path_info.endswith("/") else f"files/{upload.id}")
+        if body is None and length and claim.same is None:
+            _tell(upload, 0)  # no more is written: a database without room for it would leave what nobody hears of
+        else:
+            self._begin(upload, body if claim.same is None else None, sent, heard=claim.given)
+        cherrypy.response.status = 201
+        cherrypy.response.headers.pop("Content-Type", None)
+
+    def _begin(self, upload: Upload, body: Body | None, sent: Integrity, *, heard: bool) -> None:
+        """Append what came with the request; where that fails a new upload ends, unless it may be ``heard`` of."""
         with taken_over(upload, self.volume, self.settings.ingest) as receiver:
-            if body is not None and claim.same is None:
+            if body is not None:
                 try:
                     self._append(receiver, body, sent)
                 except ServiceError:
-                    if not claim.given:  # nobody will hear of this upload
+                    if not heard:
                         terminate(receiver.upload, self.volume)
                     raise
-            _tell(receiver)
-        cherrypy.response.status = 201
-        cherrypy.response.headers.pop("Content-Type", None)
+            _tell(receiver.upload, receiver.offset)
 
     def _find(self, id: str) -> Upload:
         if not _ID.fullmatch(id):
@@ -172,7 +179,7 @@ class Files:
         try:
             receiver.append(body, sent, self.volume)
         except ChecksumMismatch as error:
-            _tell(receiver)
+            _tell(receiver.upload, receiver.offset)
             if error.detail.get("header") == "Upload-Checksum":
                 raise UploadChecksumMismatch(**error.detail) from error
             raise
@@ -194,10 +201,9 @@ def _require_version() -> None:
         raise error
 
 
-def _tell(receiver: Receiver) -> None:
+def _tell(upload: Upload, offset: int) -> None:
     """Say where the upload stands: also with an error, since a client goes on from there."""
-    upload = receiver.upload
-    _say(Upload_Offset=receiver.offset)
+    _say(Upload_Offset=offset)
     if upload.job is not None:
         _say(X_Pacifica_Job_Id=upload.job)
     elif upload.state == UploadState.OPENED and upload.deadline is not None:

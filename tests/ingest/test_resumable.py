@@ -266,4 +266,4 @@ def test_an_upload_keeps_its_word_whatever_happens(sqlite: Any, tmp_path: Path) 
             max_examples=80, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
-    assert UploadMachine.deaths > 15
+    assert UploadMachine.deaths > 2  # by chance 7 to 70: it is not left out
