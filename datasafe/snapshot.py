@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, TypeVar, overload
 
 from ..common.errors import Damaged, NotFound, RangeNotSatisfiable
 from ..common.moment import epoch
@@ -20,6 +20,8 @@ from .inventory import Author, Inventory, content_path
 from .loi import Loi
 from .reading import Bad, checked
 from .zipstream import Part, Read, StoredZip
+
+T = TypeVar("T")
 
 
 class Facts(NamedTuple):
@@ -153,7 +155,23 @@ class Snapshot:
                           file=self._files.name(row), block=block) from error  # fmt: skip
 
 
-class Names(Sequence[str]):
+class _Made(Sequence[T]):
+    """A sequence whose items are made when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        return self._made(range(len(self))[index])
+
+    def _made(self, index: int) -> T:
+        raise NotImplementedError
+
+
+class Names(_Made[str]):
     """The names of a version's files, row ``first`` before the others."""
 
     def __init__(self, files: Files, first: int) -> None:
@@ -167,14 +185,8 @@ class Names(Sequence[str]):
         """Return the row of the name at ``index``."""
         return self._first if index == 0 else index - 1 if index <= self._first else index
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        return self._files.name(self.row(range(len(self))[index]))
+    def _made(self, index: int) -> str:
+        return self._files.name(self.row(index))
 
 
 class Digests(Mapping[str, str]):
@@ -197,7 +209,7 @@ class Digests(Mapping[str, str]):
         return self._files.sha512(row).hex()
 
 
-class _Parts(Sequence[Part]):
+class _Parts(_Made[Part]):
     """The members of a version's zip, made when they are asked for."""
 
     def __init__(self, names: Names, files: Files, size: Callable[[int], int]) -> None:
@@ -206,13 +218,6 @@ class _Parts(Sequence[Part]):
     def __len__(self) -> int:
         return len(self._files)
 
-    @overload
-    def __getitem__(self, index: int) -> Part: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Part]: ...
-    def __getitem__(self, index: int | slice) -> Part | list[Part]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        row = self._names.row(range(len(self))[index])
-        files = self._files
+    def _made(self, index: int) -> Part:
+        row, files = self._names.row(index), self._files
         return Part(files.name(row), self._size(row), files.crcs[row], files.sha512(row).hex())
