@@ -32,7 +32,7 @@ test:  ## run the tests, with real servers and clients (installs Debian packages
 	@PYTHON=$(PYTHON) tests/system/prepare
 	@$(MAKE) --no-print-directory env
 	@PYTHONPATH=.namespace $(BIN)/python -m pacifica.tests.system.apart
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(if $(RESULTS),--results $(RESULTS)) $(or $(TESTS),tests)
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --ignore tests/faults $(if $(RESULTS),--results $(RESULTS)) $(or $(TESTS),tests)
 
 # Outcomes go into the document that names the tests; CI leaves its checkout as it is.
 test-faults: RESULTS ?= $(if $(CI),,docs/reliability.md)

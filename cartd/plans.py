@@ -51,14 +51,23 @@ def _made(shelf: Shelf, cart: Cart, folder: str, path: Path) -> Plan:
     home = path.parent
     home.mkdir(parents=True, exist_ok=True)
     _make_room(home)
-    plan = build(_members(cart), folder, path, shelf.readers(cart))
+    try:
+        plan = build(_members(cart), folder, path, shelf.readers(cart))
+    except FileNotFoundError:
+        _require_kept(shelf, cart)  # whoever deleted it has cleared the folder under our hands
+        raise
     if len(plan) != cart.files_total:
         path.unlink(missing_ok=True)
         raise Gone("A file of this cart is no longer in the archive as it was.", cart=cart.cart_uid)
-    if not orm.rows("SELECT 1 FROM cart WHERE id = ? AND state <> ?", cart.id, State.DELETED):
-        shelf.clear(cart.id)  # whoever deleted it may have cleared before the plan was there
-        raise Gone("The cart was deleted meanwhile.", cart=cart.cart_uid)
+    _require_kept(shelf, cart)  # whoever deleted it may have cleared before the plan was there
     return plan
+
+
+def _require_kept(shelf: Shelf, cart: Cart) -> None:
+    """Raise Gone, and leave nothing of it, where ``cart`` was deleted meanwhile."""
+    if not orm.rows("SELECT 1 FROM cart WHERE id = ? AND state <> ?", cart.id, State.DELETED):
+        shelf.clear(cart.id)
+        raise Gone("The cart was deleted meanwhile.", cart=cart.cart_uid)
 
 
 def drop_plans(shelf: Shelf, cart: Cart) -> None:

@@ -2,6 +2,7 @@
 
 from ..common import orm
 from ..common.errors import NoSpace
+from ..common.state import free
 from . import part
 from .orm import Cart, State
 from .purging import evict
@@ -52,7 +53,7 @@ def _idle(cart: Cart, shelf: Shelf, buffer_seconds: float) -> list[tuple[int, in
         (id, size + (part.room_of(shelf.staged(id)) if state == State.ERROR else 0))  # what had come of its files
         for id, size, state in orm.rows(
             "SELECT id, bytes_total, state FROM cart WHERE state IN (?, ?) AND staged AND id <> ?"
-            f" AND read_until < {now} AND updated <= {now} - ? AND (lease_until IS NULL OR lease_until < {now})"
+            f" AND read_until < {now} AND updated <= {now} - ? AND {free()}"
             " ORDER BY updated, id",
             State.READY, State.ERROR, cart.id, buffer_seconds,
         )

@@ -62,7 +62,7 @@ def embed(data: Path | None) -> None:
         raise BadConfiguration("The data folder's path must not contain '?' or '#': it becomes part of a URL.")
     _embedded["database", "peewee_url"] = f"sqlite:///{root / 'pacifica.db'}"
     _embedded["archive", "path"] = str(root / "archive")
-    _embedded["celery", "broker_url"] = "memory://"
+    _embedded["celery", "broker_url"] = "memory://localhost/"  # without a host, kombu warns of it
 
 
 class Reader(Generic[S]):

@@ -36,12 +36,13 @@ class Dispatcher(cherrypy.dispatch.MethodDispatcher):
         methods = _methods(node.__class__)
         method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
         function = getattr(node, method) if method in methods else None
-        if function is None or not is_public(function) or not _takes(function, left):
+        if function is None or not is_public(function) or not _takes(function, len(left)):
             request.principal = resolve(request.wsgi_environ, self.auth)  # before 404 and 405: strangers learn nothing
+        fitting = [name for name in methods if _fits(getattr(node, name), len(left))]
+        if fitting and method not in fitting and (function is None or _takes(function, len(left))):
+            raise _not_allowed(fitting)  # what needs more of a path; where a path has too much for it, nothing is there
         if function is None:
-            if not any(_takes(getattr(node, name), left) for name in methods):
-                raise NotFound()
-            raise _not_allowed(methods)
+            raise NotFound()
         parts = [part.replace("%2F", "/") for part in left]  # as cheroot leaves an escaped slash
         request.handler = lambda: _call(function, parts, request.params)
 
@@ -100,13 +101,24 @@ def _is_missing(one: inspect.Parameter, *given: dict[str, Any]) -> bool:
     return not free and not any(one.name in names for names in given)
 
 
-def _takes(function: Callable[..., Any], parts: list[str]) -> bool:
-    """Tell whether a handler has a place for these path parts."""
+@lru_cache(maxsize=4096)
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Tell whether a handler has a place for so many path parts."""
     try:
-        _signature(function).bind_partial(*parts)
+        _signature(function).bind_partial(*[""] * count)
     except TypeError:
         return False
     return True
+
+
+@lru_cache(maxsize=4096)
+def _fits(function: Callable[..., Any], count: int) -> bool:
+    """Tell whether so many path parts are all that a handler needs of a path; keyword-only is what the query brings."""
+    if not _takes(function, count):
+        return False
+    parameters = _signature(function).parameters
+    given = _signature(function).bind_partial(*[""] * count).arguments
+    return not any(one.kind is not one.KEYWORD_ONLY and _is_missing(one, given) for one in parameters.values())
 
 
 def _child(node: Any, name: str) -> Any:

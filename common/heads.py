@@ -4,6 +4,7 @@ Who sends the first line and nothing more would else hold a thread for as long a
 and then for ever, and a few dozen of them the whole server.
 """
 
+import os
 import re
 import select
 import socket
@@ -27,6 +28,8 @@ class Heads:
         self._ready, self._seconds, self._late = ready, seconds, late
         self._waiting: dict[int, tuple[Any, float]] = {}  # connection and deadline, by descriptor
         self._epoll, self._lock, self._ended = select.epoll(), threading.Lock(), threading.Event()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC)  # rung once, by close(), so that nobody waits for the next look
+        self._epoll.register(self._bell, select.EPOLLIN)
         self._thread = threading.Thread(target=self._run, name="http heads", daemon=True)
         self._thread.start()
 
@@ -41,13 +44,17 @@ class Heads:
             self._epoll.register(connection.socket.fileno(), select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
 
     def close(self) -> None:
-        """Hang up on all that wait."""
+        """Hang up on all that wait; once is enough, and more does no harm."""
+        if self._ended.is_set():
+            return
         self._ended.set()
+        os.eventfd_write(self._bell, 1)
         self._thread.join(2 * LOOK_SECONDS)
         for descriptor in list(self._waiting):
             if (connection := self._take(descriptor)) is not None:
                 connection.close()
         self._epoll.close()
+        os.close(self._bell)
 
     def _run(self) -> None:
         while not self._ended.is_set():

@@ -28,7 +28,16 @@ logger = logging.getLogger(__name__)
 
 def new_holder() -> str:
     """Return a name for one holder of one lease: host, process, and something unique."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+    return f"{_process(os.getpid())}{uuid.uuid4().hex[:12]}"
+
+
+def is_of(holder: str, pid: int) -> bool:
+    """Tell whether ``holder`` was named by process ``pid`` of this host."""
+    return holder.startswith(_process(pid))
+
+
+def _process(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}:"
 
 
 @contextmanager

@@ -23,6 +23,13 @@ def restrain() -> None:
         mallopt(_TRIM_THRESHOLD, 4 << 20)  # of each of the two pools
 
 
+def trim() -> None:
+    """Give back what was freed between other things too: after work whose memory grows with what it is done on."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def settle() -> None:
     """Leave what is in memory now, once everything is loaded, out of every later search for garbage.
 

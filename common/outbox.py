@@ -4,11 +4,12 @@ After the commit they are tried once, within half a second; what is left the swe
 arrive twice, never not at all: a worker's claim drops the second, a consumer of events knows it by its id.
 """
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import peewee
 
-from . import orm
+from . import orm, sent
 from .broker import Message, call
 from .events import event
 from .inbox import delivery
@@ -58,7 +59,7 @@ def publish_pending(limit: int = 500) -> int:
         f"WHERE ready_at <= {now} OR ready_at > {now} + {2 * REFUSED_SECONDS} ORDER BY id LIMIT ?"
     )
     found = [Message(*row) for row in orm.rows(ready, limit)]
-    return _publish(publisher, found, SWEEP_SECONDS) if found else 0
+    return _publish(publisher, found, SWEEP_SECONDS, sent.delete) if found else 0
 
 
 class _Batch:
@@ -71,7 +72,7 @@ class _Batch:
         publisher = current()
         if publisher is None or publisher.away:
             return
-        _publish(publisher, self.messages, REQUEST_SECONDS)
+        _publish(publisher, self.messages, REQUEST_SECONDS, sent.delete_soon)
 
 
 def _post(channel: str, key: str, body: str, beside: tuple[str, tuple[Any, ...]] | None = None) -> None:
@@ -93,17 +94,14 @@ def _post(channel: str, key: str, body: str, beside: tuple[str, tuple[Any, ...]]
         orm.on_rollback(lambda: batch.messages.remove(message))
 
 
-def _publish(publisher: Publisher, messages: list[Message], seconds: float) -> int:
-    # The row is deleted by its id, which is never given again, so that no other row can be meant.
+def _publish(
+    publisher: Publisher, messages: list[Message], seconds: float, delete: Callable[[Collection[Any]], None]
+) -> int:
     outcome = publisher.publish(messages, seconds)
     if outcome.sent:
-        gone = f"DELETE FROM outbox WHERE id IN ({_marks(outcome.sent)}) AND {orm.forgettable()}"  # else sent twice
-        orm.execute(gone, *outcome.sent)
+        delete(outcome.sent)
     if outcome.refused:
-        later = f"UPDATE outbox SET ready_at = {orm.now().sql} + ? WHERE id IN ({_marks(outcome.refused)})"
+        marks = ", ".join("?" * len(outcome.refused))
+        later = f"UPDATE outbox SET ready_at = {orm.now().sql} + ? WHERE id IN ({marks})"
         orm.execute(later, REFUSED_SECONDS, *outcome.refused)
     return len(outcome.sent)
-
-
-def _marks(ids: Any) -> str:
-    return ", ".join("?" * len(ids))

@@ -19,6 +19,7 @@ from . import connection, problem, streams, trace, transport
 from .auth import Principal, check
 from .config import Auth
 from .dispatch import Dispatcher, walk
+from .errors import BadRequest
 from .health import Check, Healthz, Readyz
 
 __all__ = ["Resource", "application", "principal", "walk"]
@@ -93,6 +94,20 @@ class _Request(Request):
 
     show_tracebacks = False
     process_request_body = False
+
+    def process_headers(self) -> None:
+        """Take the headers as they came: CherryPy would decode the words of RFC 2047, which are mail's, and cookies."""
+        for name, value in self.header_list:
+            self.headers[name] = value.strip()
+        if "Host" not in self.headers and self.protocol >= (1, 1):
+            raise BadRequest("HTTP/1.1 requires a 'Host' request header.")
+
+    def process_query_string(self) -> None:
+        """Take the query, of UTF-8; CherryPy would answer 404, as if nothing were there."""
+        try:
+            super().process_query_string()
+        except cherrypy.HTTPError as error:
+            raise BadRequest("The query is not percent-encoded UTF-8.") from error
 
     def respond(self, path_info: str) -> None:
         """Find the handler, run it, shape what it returns or raises."""

@@ -12,6 +12,7 @@ import peewee
 
 from .engine import Engine
 from .errors import DatabaseAway, NoSpace, ServiceError
+from .letters import small
 
 BUSY_SECONDS = 30.0
 PRAGMAS = (
@@ -82,6 +83,7 @@ class SqliteEngine(Engine, peewee.SqliteDatabase):
             factory=Connection,
             **params,
         )
+        self.register_function(small, "small", 1, deterministic=True)  # queries alone use it, never triggers or indexes
 
     def ensure_wal(self) -> None:
         """Switch the file to the write-ahead log unless it is in it.

@@ -66,8 +66,10 @@ class Work(orm.Model):
     CANCELLED: ClassVar[str] = "CANCELLED"
     CLAIMABLE: ClassVar[frozenset[str] | None] = None  # states in which a worker may claim; None: all but FINAL
     FORGETTABLE: ClassVar[bool] = False  # a claim may be undone by a crash of the database (``orm.forgettable``)
+    ALSO: ClassVar[str] = "NULL"  # an expression in SQL on the row, which a claim reads with it
 
     holder: str | None = None  # the lease that this object holds, set by ``claim``
+    also: Any = None  # what ALSO was then
 
     @classmethod
     def start(cls, *, who: str | None = None, reason: str = "", **columns: Any) -> Self:
@@ -264,7 +266,7 @@ def _take(model: type[W], id: Any, attempt: int, seconds: float, opening: Openin
     else:
         claimable, states = _among(model.CLAIMABLE), model.CLAIMABLE
     where = (
-        f'"{key}" = ? AND attempt = ? AND (lease_until IS NULL OR lease_until < {now.sql}) AND not_before <= {now.sql}'
+        f'"{key}" = ? AND attempt = ? AND {free()} AND not_before <= {now.sql}'
         f" AND {claimable} AND (cancel IS NULL OR NOT {_among(cancellable)})"
         f" AND {orm.forgettable() if model.FORGETTABLE else 'TRUE'}"
     )
@@ -277,11 +279,12 @@ def _take(model: type[W], id: Any, attempt: int, seconds: float, opening: Openin
         "updated": now,
     }
     params = (id, attempt, *map(str, states), *map(str, cancellable))
-    row = _open(model, changes, where, params, opening) if opening is not None else None
-    if row is None:
-        row = statement.take(model, changes, where, *params)
-    if row is not None:
-        row.holder = holder
+    found = _open(model, changes, where, params, opening) if opening is not None else None
+    if found is None:
+        found = statement.take(model, changes, where, *params, also=model.ALSO)
+    if found is not None:
+        row = found[0]
+        row.holder, row.also = holder, found[1]
         return row
     _cancel_if_asked(model, id)
     raise NotClaimed(id=id, attempt=attempt)
@@ -289,7 +292,7 @@ def _take(model: type[W], id: Any, attempt: int, seconds: float, opening: Openin
 
 def _open(
     model: type[W], changes: Mapping[str, Any], where: str, params: tuple[Any, ...], opening: Opening
-) -> W | None:
+) -> tuple[W, Any] | None:
     """Claim and move at once; None where ``opening`` is not about the row, or it is not to be had."""
     id, attempt = params[:2]
     moved = {**changes, "state": opening.target, "tries": 1, opening.moment: changes["updated"]}
@@ -297,12 +300,17 @@ def _open(
     said = (model.KIND, str(id), changes["leased_by"], opening.source, opening.target, attempt + 1)
     if orm.is_postgres():
         entry = _LOG.format(orm.now().sql, "trace"), (*said, "")
-        return statement.take(model, moved, where, *params, beside=entry)
+        return statement.take(model, moved, where, *params, also=model.ALSO, beside=entry)
     with orm.transaction():
-        row = statement.take(model, moved, where, *params)
-        if row is not None:
-            orm.execute(_LOG.format(orm.now().sql, "?"), *said, row.trace, "")
-        return row
+        found = statement.take(model, moved, where, *params, also=model.ALSO)
+        if found is not None:
+            orm.execute(_LOG.format(orm.now().sql, "?"), *said, found[0].trace, "")
+        return found
+
+
+def free() -> str:
+    """Return the condition in SQL that nobody holds a row: it has no lease, or one that ran out."""
+    return f"(lease_until IS NULL OR lease_until < {orm.now().sql})"
 
 
 def _among(states: Collection[str]) -> str:

@@ -41,14 +41,15 @@ def update(
 
 
 def take(
-    model: type[M], columns: Mapping[str, Any], where: str, *params: Any, beside: tuple[str, tuple[Any, ...]] = ("", ())
-) -> M | None:
+    model: type[M], columns: Mapping[str, Any], where: str, *params: Any, also: str = "NULL",
+    beside: tuple[str, tuple[Any, ...]] = ("", ()),
+) -> tuple[M, Any] | None:  # fmt: skip
     """Set ``columns`` of the row ``where``, and return the whole row; None where there is none.
 
-    ``beside`` as in ``update``.
+    With it comes the value of ``also``, an expression on the row.  ``beside`` as in ``update``.
     """
-    found = _update(model, columns, where, params, _all(model), beside)
-    return _loaded(model, found[0]) if found else None
+    found = _update(model, columns, where, params, f"{_all(model)}, {also} AS also", beside)
+    return (_loaded(model, found[0][:-1]), found[0][-1]) if found else None
 
 
 def select(model: type[M], where: str, *params: Any) -> list[M]:
@@ -66,7 +67,7 @@ def _update(
     changes = ", ".join(f'"{fields[name].column_name}" = {text}' for name, text in zip(columns, texts, strict=True))
     sql = f'UPDATE "{model._meta.table_name}" SET {changes} WHERE {where} RETURNING {returning}'
     if beside[0]:
-        sql = f"WITH changed AS ({sql}), other AS ({beside[0]} FROM changed) SELECT {returning} FROM changed"
+        sql = f"WITH changed AS ({sql}), other AS ({beside[0]} FROM changed) SELECT * FROM changed"
     return orm.rows(sql, *values, *params, *beside[1])
 
 
@@ -91,7 +92,12 @@ def _default(field: peewee.Field) -> Any:
 
 
 def _all(model: type[orm.Model]) -> str:
-    return ", ".join(f'"{field.column_name}"' for field in model._meta.sorted_fields)
+    if model not in _columns:
+        _columns[model] = ", ".join(f'"{field.column_name}"' for field in model._meta.sorted_fields)
+    return _columns[model]
+
+
+_columns: dict[type[orm.Model], str] = {}
 
 
 def _loaded(model: type[M], values: Iterable[Any]) -> M:

@@ -23,6 +23,7 @@ from .kept import kept
 
 SHARED = 64  # packs of one directory that a process names in a row
 BLOCK = 1 << 20  # the aligned unit of reading, writing and digesting
+AHEAD = 64 << 20  # bytes that a body of unknown length holds room for, at most, before they come
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 AWAY = frozenset({errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EUCLEAN})
 NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
@@ -39,30 +40,40 @@ _settled: set[Path] = set()  # directories whose own entries this process knows 
 
 
 class Reservation:
-    """Room promised to one body; give ``written`` to ``spool.receive`` as its ``on_progress``."""
+    """Room promised to one body; give ``written`` to ``spool.receive`` as its ``on_progress``.
 
-    def __init__(self, volume: "Volume", device: int) -> None:
-        """Hold nothing yet of ``volume``, which lies on ``device``."""
-        self._volume, self._device = volume, device
-        self._size = self._taken = self._left = 0
+    A body of unknown length holds room ahead of itself: as much again as has come of it, at least ``BLOCK`` and at most
+    ``AHEAD``.
+    """
 
-    def extend(self, total: int) -> None:
-        """Hold room for ``total`` bytes in all, with those that are written; raises as ``Volume.reserve`` does."""
-        with _lock:
-            more = max(0, total - max(self._size, self._taken))
-            self._volume.require(more, _reserved[self._device])
-            _reserved[self._device] += more
-            self._size, self._left = max(self._size, total), self._left + more
+    def __init__(self, volume: "Volume", device: int, size: int | None) -> None:
+        """Hold room for ``size`` bytes (None: unknown) of ``volume``, which lies on ``device``."""
+        self._volume, self._device, self._grows = volume, device, size is None
+        self._size = self._left = 0
+        self._hold(size or 0, 0)
 
     def release(self) -> None:
         """Give back what is held."""
-        self.written(self._size)
+        self._keep(0)
 
     def written(self, total: int) -> None:
-        """Give back what ``total`` bytes already take from the disk itself, so that they do not count twice."""
+        """Give back what ``total`` bytes already take from the disk itself, so that they do not count twice.
+
+        Where the length is unknown, raises as ``Volume.reserve`` does when no more may come.
+        """
+        if self._grows and total + BLOCK > self._size:
+            self._hold(total + min(max(total, BLOCK), AHEAD), total)
+        self._keep(max(0, self._size - total))
+
+    def _hold(self, size: int, written: int) -> None:
         with _lock:
-            self._taken = total
-            left = max(0, self._size - total)
+            more = size - max(self._size, written)
+            self._volume.require(more, _reserved[self._device])
+            _reserved[self._device] += more
+            self._size, self._left = size, self._left + more
+
+    def _keep(self, left: int) -> None:
+        with _lock:
             if left < self._left:
                 _reserved[self._device] -= self._left - left
                 self._left = left
@@ -113,14 +124,13 @@ class Volume:
 
     @contextmanager
     def reserve(self, size: int | None) -> Iterator[Reservation]:
-        """Hold room for ``size`` bytes (None: unknown, only the watermark is asked) while the block runs.
+        """Hold room for ``size`` bytes (None: unknown, it is held as they come) while the block runs.
 
         NoSpace when that room, what this process has promised already and ``min_free`` do not fit together, or when
         the file system has no inode left; VolumeAway when it is mounted read-only.  Other processes' promises are not
         seen: ``min_free`` is the margin for them.
         """
-        reservation = Reservation(self, self.spool.stat().st_dev)
-        reservation.extend(size or 0)
+        reservation = Reservation(self, self.spool.stat().st_dev, size)
         try:
             yield reservation
         finally:

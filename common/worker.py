@@ -17,7 +17,7 @@ from . import memory, orm, publisher, watchdog
 from .broker import Message, call, task_queue
 from .embedded import WorkerThread, embedded_worker
 from .errors import Cancelled, IllegalMove, NotClaimed, ServiceError
-from .state import RING_SECONDS, Opening, Work, claim, describe
+from .state import RING_SECONDS, Opening, Work, claim, describe, free
 from .subscriber import Subscriber
 from .sweeper import Duty, Sweeper
 
@@ -143,7 +143,7 @@ def _sweeper_step(name: str, app: App, settings: Callable[[], "Shared"]) -> type
 
         def start(self, worker: Any) -> None:
             _connect(settings())
-            watchdog.watch(worker)
+            watchdog.watch(worker, settings().worker.lease_seconds)
             self.threads = [Sweeper(name, app.duties, settings()), *(make(settings()) for make in app.listeners)]
             for thread in self.threads:
                 thread.start()
@@ -214,10 +214,12 @@ def _postpone(row: Work, error: Exception, settings: "Settings") -> None:
 # ---- ringing again -----------------------------------------------------------------------------------------------
 
 
-def ringer(model: type[Work], queue: str, task: str, states: Collection[str], *, where: str = "TRUE") -> Duty:
+def ringer(
+    model: type[Work], queue: str, task: str, states: Collection[str], *, where: str = "TRUE", most: int = RINGER_ROWS
+) -> Duty:
     """Return the duty that rings in ``queue`` for rows in ``states`` on which nobody works and which are due.
 
-    ``where`` is a condition in SQL that says whose queue it is.
+    ``where`` is a condition in SQL that says whose queue it is; ``most`` are rung for in one pass.
 
     ``task`` is a name: asking a Celery task for its own reads the configuration, which must not happen at import.
 
@@ -235,21 +237,22 @@ def ringer(model: type[Work], queue: str, task: str, states: Collection[str], *,
             return 0
         now = orm.now().sql
         due = orm.rows(
-            f'SELECT "{key}", attempt FROM "{table}" WHERE state IN ({wanted}) AND {where} AND ring_at <= {now} '
-            f"AND {_free()} AND (not_before <= {now} OR cancel IS NOT NULL) "
+            f'SELECT "{key}", leased_by, {now} - lease_until FROM "{table}" WHERE state IN ({wanted}) AND {where} '
+            f"AND ring_at <= {now} AND {free()} AND (not_before <= {now} OR cancel IS NOT NULL) "
             "ORDER BY ring_at LIMIT ?",
-            *names, RINGER_ROWS,
+            *names, most,
         )  # fmt: skip
         if not due:
-            watchdog.rung(queue, task, [])
+            watchdog.rung(queue, [])
             return 0
         # Marked first: a worker that is quick would else find its own next due time overwritten.
-        rung = _mark(table, key, [id for id, _ in due], RING_SECONDS * (1 + len(due) // 50))
+        rung = _mark(table, key, [row[0] for row in due], RING_SECONDS * (1 + len(due) // 50))
         sent = bell.publish([_bell(queue, task, id, attempt) for id, attempt in rung], RINGER_SECONDS).sent
         unheard = [id for id, _ in rung if id not in sent]
         if unheard:
             _mark(table, key, unheard, 0.0)
-        watchdog.rung(queue, task, [(id, attempt) for id, attempt in rung if id in sent])
+        lost = [watchdog.Lost(holder, overdue) for _, holder, overdue in due if holder and overdue is not None]
+        watchdog.rung(queue, [(id, attempt) for id, attempt in rung if id in sent], lost)
         return len(sent)
 
     ring_again.name = f"ring {queue}"  # type: ignore[attr-defined]
@@ -260,13 +263,9 @@ def _mark(table: str, key: str, ids: list[Any], seconds: float) -> list[tuple[An
     # Puts off the next ring for those rows that nobody claimed meanwhile; returns their keys and attempts.
     return orm.rows(
         f'UPDATE "{table}" SET ring_at = {orm.now().sql} + ? '
-        f'WHERE "{key}" IN ({", ".join("?" * len(ids))}) AND {_free()} RETURNING "{key}", attempt',
+        f'WHERE "{key}" IN ({", ".join("?" * len(ids))}) AND {free()} RETURNING "{key}", attempt',
         seconds, *ids,
     )  # fmt: skip
-
-
-def _free() -> str:
-    return f"(lease_until IS NULL OR lease_until < {orm.now().sql})"
 
 
 def _bell(queue: str, task: str, id: Any, attempt: int) -> Message:

@@ -14,9 +14,9 @@ from ..common.pace import Pace
 from ..common.ranges import header_text, respond_range
 from . import listing
 from .orm import Dataset, suspect
-from .safe import Stored
 from .snapshot import Snapshot
 from .snapshots import Opened
+from .stored import Stored
 
 TEXT = "text/html; charset=utf-8"  # what LabInform calls its sentences
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import cherrypy
 
-from ..common import rest
+from ..common import memory, rest
 from ..common.auth import MAX_NAME
 from ..common.errors import BadRequest, Damaged, Forbidden, LengthRequired, PreconditionFailed, ServiceError
 from ..common.idempotency import parse
@@ -201,6 +201,7 @@ class RestApi:
         newest, fill = self._pinned(name, again=again), incoming.filler(body, cherrypy.serving.request.headers)
         self._snapshots.forget(name)
         told = self.safe.put(name, fill, body.length, author, first=first, reader=reader, key=_key(), newest=newest)
+        memory.trim()
         return answers.verdict(told)
 
     def _pinned(self, name: loi.Loi, *, again: bool = False) -> int | None:

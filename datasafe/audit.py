@@ -141,7 +141,7 @@ def _mark(pack: packs.Pack, judged: packs.Judged) -> None:
         for batch in batches((id for id in judged.ids if id not in bad), BATCH):
             ledger.mark(batch, SOUND)
         return
-    for batch in batches(sorted(judged.ids), BATCH):
+    for batch in batches(judged.ids, BATCH):
         orm.execute(
             f"UPDATE archivedfile SET verdict = ?, checked = {orm.now().sql} WHERE pack = ? AND id BETWEEN ? AND ?",
             SOUND, pack.id, batch[0], batch[-1],

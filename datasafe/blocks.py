@@ -7,6 +7,7 @@ damaged, the inventory's SHA-512 digests remain and it can be made again (format
 
 import hashlib
 import os
+from binascii import unhexlify
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -58,8 +59,7 @@ def read(path: Path) -> Iterator[Content]:
         file.seek(len(head))
         for line in file:
             size, crc32, hexed, name = line[:-1].split(b" ", 3)
-            blocks = b"" if hexed == b"-" else bytes.fromhex(hexed.decode("ascii"))
-            yield Content(name, int(size), int(crc32, 16), blocks)
+            yield Content(name, int(size), int(crc32, 16), b"" if hexed == b"-" else unhexlify(hexed))
 
 
 def _line(content: Content) -> bytes:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import compress
 from typing import Any
 
-from ..common import entry, fulltext, orm
+from ..common import entry, fulltext, memory, orm
 from ..common.batch import batches
 from ..common.entry import DATASET, PACK, TRANSACTION, Entry
 from ..common.errors import DatabaseAway, NoSpace
@@ -107,6 +107,8 @@ def _aside(safe: Safe, row: Waiting) -> None:
     except Exception:  # as above
         logger.exception("dataset %d cannot be entered into the catalogue", subject)
         _put_off(id)
+    newest = files = None  # as large as the dataset
+    memory.trim()
 
 
 def _advance(id: int, after: int | None) -> None:

@@ -5,14 +5,15 @@ A row is a name and what is known of the content: size, CRC-32, SHA-512 and the 
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha512 as hashed
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-from .blocks import BLOCK, WIDTH
+from .blocks import BLOCK, WIDTH, Content
 
 SUM = 64  # bytes of a SHA-512
 MD5 = 16
+SOME = 1000  # rows that are packed at once
 UNKNOWN = (1 << 64) - 1  # the size of what has lost its block digests
 
 
@@ -30,17 +31,22 @@ class Files:
 
     def add(self, name: bytes, sha512: bytes) -> int:
         """Add a row of which nothing more is known yet; return its number."""
-        self._names += name
-        self._ends.append(len(self._names))
-        self._sums += sha512
-        self.sizes.append(UNKNOWN)
-        self.crcs.append(0)
-        self._at.append(0)
+        self.extend([name], sha512)
         return len(self.sizes) - 1
 
-    def describe(self, row: int, size: int, crc32: int, blocks: bytes) -> None:
-        """Say what the content of a row is."""
-        self.sizes[row], self.crcs[row], self._at[row] = size, crc32, len(self._blocks)
+    def extend(self, names: Sequence[bytes], sums: bytes) -> None:
+        """Add rows of which nothing more is known yet; ``sums`` are their SHA-512, one after the other."""
+        self._ends.extend(accumulate(map(len, names), initial=self._ends.pop()))
+        self._names += b"".join(names)
+        self._sums += sums
+        self.sizes.extend([UNKNOWN] * len(names))
+        self.crcs.frombytes(bytes(self.crcs.itemsize * len(names)))
+        self._at.frombytes(bytes(self._at.itemsize * len(names)))
+
+    def describe(self, row: int, content: Content) -> None:
+        """Say what the content of a row is; its path is not looked at."""
+        _, self.sizes[row], self.crcs[row], blocks = content
+        self._at[row] = len(self._blocks)
         self._blocks += blocks
 
     def raw(self, row: int) -> bytes:
@@ -54,6 +60,10 @@ class Files:
     def sha512(self, row: int) -> bytes:
         """Return the digest of a content."""
         return bytes(self._sums[row * SUM : (row + 1) * SUM])
+
+    def extent(self, row: int) -> tuple[int, int]:
+        """Return the bytes of a name in UTF-8, and of its content."""
+        return self._ends[row + 1] - self._ends[row], self.sizes[row]
 
     def block(self, row: int, number: int) -> bytes:
         """Return the digest of a block; empty beyond the end."""
@@ -69,9 +79,20 @@ class Files:
         row = bisect_left(range(len(self)), name, key=self.raw)
         return row if row < len(self) and self.raw(row) == name else -1
 
+    def names(self) -> Iterator[bytes]:
+        """Yield all names in UTF-8."""
+        names = bytes(self._names)
+        return (names[start:end] for start, end in pairwise(self._ends))
+
     def places(self) -> dict[bytes, int]:
         """Return name in UTF-8 -> row; for a while, as this is larger than all the rest."""
-        return {self.raw(row): row for row in range(len(self))}
+        return dict(zip(self.names(), range(len(self)), strict=True))
+
+    def digest(self) -> bytes:
+        """Return what is equal only where names and contents are, in this order."""
+        told = hashed(b"\0".join(self.names()))
+        told.update(self._sums)
+        return told.digest()
 
     @property
     def fingerprint(self) -> bytes:
@@ -107,8 +128,9 @@ def ordered(rows: Iterable[bytes]) -> Files:
     """Return the files whose rows these are, ``spelt``, in the order of their names."""
     files, waiting = Files(), sorted(rows, reverse=True)
     while waiting:
-        row = waiting.pop()  # and gone: the list is as large as what is made of it
-        files.add(row[: -SUM - 1], row[-SUM:])
+        some = waiting[: -SOME - 1 : -1]
+        del waiting[-SOME:]  # and gone: the list is as large as what is made of it
+        files.extend([row[: -SUM - 1] for row in some], b"".join([row[-SUM:] for row in some]))
     return files
 
 

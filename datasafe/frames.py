@@ -120,7 +120,7 @@ def _digests(frame: Frame, places: Mapping[bytes, int], number: int) -> None:
             row = places.get(content.path)
             strange = strange or row is None or not content.path.startswith(prefix)
             if row is not None:
-                frame.files.describe(row, content.size, content.crc32, content.blocks)
+                frame.files.describe(row, content)
                 left -= 1
     except (Damaged, OSError):
         frame.findings.append(_state(frame, str(path.relative_to(frame.folder))))
@@ -170,14 +170,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
     """Yield each path below ``folder`` that is no folder, and whether it is a regular file; empty folders too."""
     waiting = [""]
     while waiting:
-        here = waiting.pop()
+        here, empty = waiting.pop(), True
         with os.scandir(folder / here) as entries:
-            found = list(entries)
-        if not found:
+            for entry in entries:
+                path, empty = f"{here}/{entry.name}" if here else entry.name, False
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                else:
+                    yield path, entry.is_file(follow_symlinks=False)
+        if empty:
             yield here, False
-        for entry in found:
-            path = f"{here}/{entry.name}" if here else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(path)
-            else:
-                yield path, entry.is_file(follow_symlinks=False)

@@ -16,7 +16,7 @@ import msgspec
 
 from ..common.errors import Damaged
 from .loi import Loi
-from .spelling import CHUNK, Listed, Misspelt, Part, Place, foreign, is_list, ours, pieces
+from .spelling import CHUNK, Listed, Misspelt, Part, Place, Spans, foreign, is_list, ours, pieces, span
 
 FILE = "inventory.json"
 SIDECAR = "inventory.json.sha512"
@@ -72,6 +72,7 @@ class Inventory:
         self._file = file
         self._frame: list[Part] | None = None
         self._is_ours = True
+        self._spans: Spans = {}
         self._sha512 = ""
 
     @classmethod
@@ -99,7 +100,7 @@ class Inventory:
         """Return what is written but the lists of files."""
         if self._frame is None:
             try:
-                self._frame = list(ours(self._file, lambda place: False))
+                self._frame = list(ours(self._file, lambda place: False, self._spans))
             except (Misspelt, msgspec.DecodeError, UnicodeDecodeError):
                 self._is_ours = False
                 self._frame = list(foreign(self._file, lambda place: False))
@@ -107,9 +108,19 @@ class Inventory:
 
     def lists(self, *place: str) -> Iterator[tuple[str, list[str]]]:
         """Yield the entries of one list of files."""
+        for listed in self.listed(*place):
+            yield from listed.items()
+
+    def listed(self, *place: str) -> Iterator[Listed]:
+        """Yield the entries of one list of files, many at once."""
+        self.frame()
+        if self._is_ours:
+            for start, length in self._spans.get(place, ()):
+                yield span(self._file, start, length)
+            return
         for part in self.parts(lambda at: at == place):
             if part.place == place:
-                yield from part.entries.items()
+                yield part.entries
 
     def head(self) -> Head:
         """Return what it says of itself and its versions; Damaged when it is not one of ours."""

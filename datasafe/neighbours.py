@@ -150,7 +150,7 @@ class RestFiles:
 
     exposed = True
 
-    def GET(self, transaction: str) -> Iterator[bytes]:
+    def GET(self, *, transaction: str) -> Iterator[bytes]:
         """Answer the files of a transaction, in the order of their ids; none for one that is unknown or not yours."""
         number = _number(transaction, "transaction must be a whole number.")
         return _array(files_of(number) if readable_transactions(rest.principal(), [number]) else iter(()))

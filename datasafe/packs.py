@@ -5,7 +5,7 @@ Nothing is accused before a second read says the same.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from ..common.pack import hasher
 from ..common.sidecar import DIGEST, Sidecar, sidecar_path
 from ..common.volume import BLOCK, Volume
 from .frames import CHANGED, MISSING, SHORT, Finding
+from .packlist import Member, PackList
 from .verdict import Throttle
 
 TOLD = 1000  # findings of one pack that are kept; the ledger marks every file
@@ -32,31 +33,21 @@ class Pack(NamedTuple):
     size: int
 
 
-class Member(NamedTuple):
-    """One file of the ledger in the pack."""
-
-    id: int
-    offset: int
-    size: int
-    hashtype: str
-    hashsum: str
-
-
 @dataclass
 class Judged:
-    """What a full check of a pack found; ``damaged`` are file ids."""
+    """What a full check of a pack found; ``damaged`` are file ids, ``ids`` those of all its files, ascending."""
 
     findings: list[Finding] = field(default_factory=list)
     damaged: list[int] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
+    ids: Sequence[int] = ()
     bytes: int = 0
     misread: int = 0
 
 
 def judge(volume: Volume, pack: Pack, throttle: Throttle) -> Judged:
     """Read ``pack`` whole and return the verdict; goes on after each finding."""
-    members = [Member._make(row) for row in orm.rows(_MEMBERS, pack.first_id, pack.first_id + pack.files, pack.id)]
-    judged = Judged(ids=[member.id for member in members])
+    members = PackList(pack.id, pack.first_id, pack.files)
+    judged = Judged(ids=members.ids)
     path = volume.pack_path(pack.name)
     place = str(path.relative_to(volume.root))
     blocks = _blocks(volume, pack, judged, f"{place}{sidecar_path(volume, pack.name).suffix}")
@@ -83,7 +74,7 @@ def judge(volume: Volume, pack: Pack, throttle: Throttle) -> Judged:
 class _Reading:
     """One pass over a pack: which blocks and which members are not what their digests say."""
 
-    def __init__(self, descriptor: int, blocks: bytes | None, members: list[Member], throttle: Throttle) -> None:
+    def __init__(self, descriptor: int, blocks: bytes | None, members: PackList, throttle: Throttle) -> None:
         self.descriptor, self.blocks, self.members, self._throttle = descriptor, blocks, members, throttle
         self.bytes = 0
         self.bad_blocks: list[int] = []
@@ -194,17 +185,13 @@ def _span(member: Member) -> Iterator[int]:
 
 
 def _accuse(
-    judged: Judged, whole: list[Finding], members: list[Member], kind: str, place: str, found: str = ""
+    judged: Judged, whole: list[Finding], members: Iterable[Member], kind: str, place: str, found: str = ""
 ) -> None:
     judged.findings += whole
-    judged.damaged += [member.id for member in members]
-    for member in members[: max(0, TOLD - len(judged.findings))]:
+    for member in members:
+        judged.damaged.append(member.id)
+        if len(judged.findings) >= TOLD:
+            continue
         name = orm.rows("SELECT subdir, name FROM archivedfile WHERE id = ?", member.id)
         path = "/".join(filter(None, name[0])) if name else ""
         judged.findings.append(Finding(kind, place, (f"{member.id} {path}".strip(),), member.hashsum, found))
-
-
-_MEMBERS = (
-    'SELECT id, "offset", "size", hashtype, hashsum FROM archivedfile WHERE id >= ? AND id < ? AND pack = ?'
-    ' ORDER BY "offset", "size", id'
-)

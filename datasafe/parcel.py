@@ -82,7 +82,7 @@ class Parcel:
     def zip(self) -> StoredZip:
         """Return the zip of all files, of exact length."""
         names = sorted(self.files, key=lambda name: (name != manifest.NAME, name))
-        parts = [Part(name, self.files[name].size, self.files[name].crc32, self.files[name].md5) for name in names]
+        parts = [Part(name, self.files[name].size, self.files[name].crc32) for name in names]
         return StoredZip(parts, time.time(), partial(self._reading, names))
 
     @contextmanager

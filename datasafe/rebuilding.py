@@ -82,16 +82,17 @@ def _sidecar(volume: Volume, name: str) -> Sidecar:
 def _enter(volume: Volume, sidecar: Sidecar, complain: Complain) -> int:
     """Write the rows of one pack, published at its end; files that are damaged are marked, named, and never served."""
     told = _file(sidecar) if sidecar.kind == "file" else _reread(volume, sidecar)
-    rows = list(told.rows)
     pack = draft.begin_pack(
         sidecar.pack, sidecar.kind, sidecar.job, 0, sidecar.first_id, sidecar.count, sidecar.size, sidecar.owner
     )
+    bad: dict[int, str] = {}
+    rows = _naming(told, bad)
     if sidecar.kind != "file":
         draft.add_files(pack, rows, lambda: None)
     with orm.transaction():
         counter.reserve_beyond("file", sidecar.first_id + sidecar.count - 1)
-        if sidecar.kind == "file":
-            draft.hold(pack, rows[0])
+        for row in rows:
+            draft.hold(pack, row)
         draft.publish(pack)
         ledger.mark(told.damaged, ledger.DAMAGED)
         ledger.Pack.update(created=sidecar.created).where(ledger.Pack.id == pack.id).execute()
@@ -100,12 +101,19 @@ def _enter(volume: Volume, sidecar: Sidecar, complain: Complain) -> int:
             if not Transaction.get_or_none(Transaction.id == sidecar.job):
                 record(sidecar.job, owner=sidecar.owner, **told.about)
                 Transaction.update(created=sidecar.created).where(Transaction.id == sidecar.job).execute()
-    for row in rows if told.damaged else ():
-        facts = dict(zip(ledger.ARCHIVED_FILE_COLUMNS, row, strict=True))
-        if facts["id"] in told.damaged:
-            path = "/".join(filter(None, (facts["subdir"], facts["name"])))
-            complain(f"pack {sidecar.pack}: file {facts['id']} is damaged: {path}")
-    return len(rows)
+    for id, path in bad.items():
+        complain(f"pack {sidecar.pack}: file {id} is damaged: {path}")
+    return pack.count
+
+
+def _naming(told: Reread, bad: dict[int, str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows, which a pack has by the hundred thousand, and note the paths of those that are damaged."""
+    damaged = {*told.damaged}
+    for row in told.rows:
+        facts = dict(zip(ledger.ARCHIVED_FILE_COLUMNS, row, strict=True)) if damaged else {}
+        if facts and facts["id"] in damaged:
+            bad[facts["id"]] = "/".join(filter(None, (facts["subdir"], facts["name"])))
+        yield row
 
 
 def _file(sidecar: Sidecar) -> Reread:

@@ -8,26 +8,25 @@ import logging
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from pathlib import Path
 
-from ..common import orm
+from ..common import memory, orm
 from ..common.catalog import Reader
 from ..common.errors import BadRequest, Damaged, DatabaseAway, MethodNotAllowed, NoSpace
 from ..common.volume import Volume
 from . import intake, once, staging
 from .config import Datasafe
 from .dataset import DatasetExists, DatasetStore, NoSuchDataset, NoSuchVersion
-from .faults import Fault
 from .intake import Deposit, Limits
 from .inventory import Author
 from .loi import Loi, Series, dataset
-from .manifest import Integrity
 from .once import Attempt
 from .orm import Dataset, DatasetGone, DatasetTombstone, Pending, bury, give, note_version, reserve
 from .register import Register
-from .repeated import repeated
 from .snapshot import Facts
 from .staging import Stage
+from .stored import Stored, warnings
+from .taken import Held
 
 MAX_TEXT = 1000  # characters of a message or a reason
 
@@ -54,14 +53,6 @@ class NoVersion(NoSuchVersion):
     """LOI does not have content."""
 
     code = "no_version"
-
-
-class Stored(NamedTuple):
-    """What came of an upload."""
-
-    facts: Facts
-    integrity: Integrity
-    warnings: tuple[Fault, ...]
 
 
 class Safe:
@@ -139,22 +130,13 @@ class Safe:
         if first is exists and not (exists and attempt):
             raise DatasetExists if exists else DatasetEmpty
         with self._ending(loi), self.store.stage() as stage, ExitStack() as rooms:
-            upload = stage.folder / "upload"
-            room = rooms.enter_context(self.volume.reserve(length))
-            if not staging.spool(fill, upload, room.written):
-                raise NoContent
+            upload = self._spool(fill, length, stage)
             held = None if first else self.store.holding(loi)
             before = held.number if held is not None else 0
             attempt = attempt or once.begin(author.name, key, request, before)
-            deposit = intake.take(
-                upload,
-                stage.content,
-                Limits(max_bytes=self.settings.max_bytes, max_members=self.settings.max_members),
-                held.holds if held else None,
-                lambda size: rooms.enter_context(self.volume.reserve(size)),
-            )
+            deposit = self._take(upload, stage, held.holds if held is not None else None, rooms)
             del held  # as large as the dataset
-            upload.unlink()
+            memory.trim()
             if attempt is not None:
                 attempt.mark(deposit.files, author.message)
             pending = Pending.insert(loi=str(loi), stage=stage.folder.name).execute()
@@ -165,18 +147,8 @@ class Safe:
                 facts = self.store.patch(loi, stage, deposit, author, since=since, newest=newest)
             self._follow(loi, facts, pending)
         row = self.find(loi)  # it may have been deleted meanwhile
-        named = deposit.loi
-        warnings = list(deposit.warnings)
-        if facts.number <= (attempt.since if attempt else before):
-            warnings.append(Fault("unchanged", f"Nothing is new: version {facts.number} is just this."))
-        if named and named != str(loi):
-            warnings.append(Fault("other_loi", "The manifest names another LOI than this one."))
-        if reader is not None:
-            try:
-                warnings += repeated(deposit.files, row.id, reader)
-            except DatabaseAway as error:  # as in _follow
-                log.warning("%s: what of it was held already is not known: %s", loi, error)
-        return Stored(facts, deposit.integrity, tuple(warnings))
+        is_new = facts.number > (attempt.since if attempt else before)
+        return Stored(facts, deposit.integrity, (*warnings(deposit, row, facts, reader, is_new=is_new),))
 
     def is_again(self, loi: Loi, owner: str, key: str | None, *, first: bool) -> bool:
         """Say whether an upload came under this key before; KeyReused where something else did."""
@@ -220,6 +192,22 @@ class Safe:
         except NoSuchDataset:
             self.find(loi)
             raise
+
+    def _spool(self, fill: Callable[[memoryview], int], length: int | None, stage: Stage) -> Path:
+        """Write an upload as it was sent into ``stage``; NoContent for an empty one."""
+        upload = stage.folder / "upload"
+        with self.volume.reserve(length) as room:
+            if not staging.spool(fill, upload, room.written):
+                raise NoContent
+        return upload
+
+    def _take(self, upload: Path, stage: Stage, held: Held | None, rooms: ExitStack) -> Deposit:
+        """Take in what is in ``upload``, which is gone then; ``rooms`` keeps the room for it."""
+        limits = Limits(max_bytes=self.settings.max_bytes, max_members=self.settings.max_members)
+        room = self.volume.reserve
+        deposit = intake.take(upload, stage.content, limits, held, lambda size: rooms.enter_context(room(size)))
+        upload.unlink()
+        return deposit
 
     def _first(self, loi: Loi, stage: Stage, deposit: Deposit, author: Author, attempt: Attempt | None) -> Facts:
         """Put the first version, or return what an earlier request of the same key has put."""

@@ -3,9 +3,11 @@
 A snapshot needs no lock: what a version refers to is never changed, so a later version does not disturb it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
@@ -89,7 +91,13 @@ class Snapshot:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(self._sound(row) for row in range(len(self)))
+        self._require_sizes()
+        return sum(self._files.sizes)
+
+    @property
+    def etag(self) -> str:
+        """A strong validator of the zip: names, contents and date; the quotes are the caller's."""
+        return sha256(f"zip 2 {self._version.created}\n".encode() + self._files.digest()).hexdigest()
 
     @property
     def facts(self) -> Facts:
@@ -118,8 +126,10 @@ class Snapshot:
         return b"".join(self.read(name))
 
     def zip(self) -> StoredZip:
-        """Return the version as a stored zip with exact length, ETag and ranges."""
-        return StoredZip(_Parts(self.names, self._files, self._sound), self.created, self._reading)
+        """Return the version as a stored zip of exact length, any range of it on demand."""
+        self._require_sizes()
+        parts = _Parts(self.names, self._files)
+        return StoredZip(parts, self.created, self._reading, map(self._files.extent, self.names.rows()))
 
     @contextmanager
     def _reading(self) -> Iterator[Read]:
@@ -140,6 +150,10 @@ class Snapshot:
             name = self._files.name(row)
             raise Damaged("The block digests of a file are lost.", loi=str(self.loi), file=name)
         return size
+
+    def _require_sizes(self) -> None:
+        if UNKNOWN in self._files.sizes:
+            self._sound(self._files.sizes.index(UNKNOWN))
 
     def _path(self, row: int) -> str:
         return self._elsewhere.get(row) or content_path(f"v{self._brought[row]}", self._files.name(row))
@@ -185,6 +199,10 @@ class Names(_Made[str]):
         """Return the row of the name at ``index``."""
         return self._first if index == 0 else index - 1 if index <= self._first else index
 
+    def rows(self) -> Iterator[int]:
+        """Yield the row of each name."""
+        return chain((self._first,), range(self._first), range(self._first + 1, len(self)))
+
     def _made(self, index: int) -> str:
         return self._files.name(self.row(index))
 
@@ -212,12 +230,12 @@ class Digests(Mapping[str, str]):
 class _Parts(_Made[Part]):
     """The members of a version's zip, made when they are asked for."""
 
-    def __init__(self, names: Names, files: Files, size: Callable[[int], int]) -> None:
-        self._names, self._files, self._size = names, files, size
+    def __init__(self, names: Names, files: Files) -> None:
+        self._names, self._files = names, files
 
     def __len__(self) -> int:
         return len(self._files)
 
     def _made(self, index: int) -> Part:
         row, files = self._names.row(index), self._files
-        return Part(files.name(row), self._size(row), files.crcs[row], files.sha512(row).hex())
+        return Part(files.name(row), files.sizes[row], files.crcs[row])

@@ -1,6 +1,6 @@
 """Versions that were opened a moment ago, with their zip laid out: what makes the next answer begin at once.
 
-An inventory of 5,000 files takes 50 ms to read and check.  An entry is good as long as the object's inventory and
+An inventory of 5,000 files takes 20 ms to read and check.  An entry is good as long as the object's inventory and
 sidecar are the very files that it was read from.
 """
 
@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
+from ..common import memory
 from .dataset import DatasetStore, Signature
 from .loi import Loi
 from .snapshot import Snapshot
@@ -43,8 +44,7 @@ class Snapshots:
             found = self._found((loi, version), signature)
             if found is None:
                 snapshot = self._store.open(loi, version)
-                layout = snapshot.zip()
-                found = Opened(snapshot, layout, layout.etag)
+                found = Opened(snapshot, snapshot.zip(), snapshot.etag)
                 self._keep((loi, version), signature, found)
         return found
 
@@ -53,6 +53,7 @@ class Snapshots:
         with self._lock:
             for key in [key for key in self._held if key[0] == loi]:
                 self._drop(key)
+        memory.trim()
 
     def _found(self, key: tuple[Loi, int | None], signature: Signature) -> Opened | None:
         with self._lock:

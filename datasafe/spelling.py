@@ -64,7 +64,7 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
-        self._file, self._held, self._at = file, b"", 0
+        self._file, self._held, self._at, self._before = file, b"", 0, 0
 
     def line(self) -> bytes:
         """Return the next line without its end."""
@@ -77,28 +77,40 @@ class _Lines:
         line, self._at = self._held[self._at : end], end + 1
         return line
 
-    def until(self, end: bytes, cut: bytes) -> Iterator[bytes]:
-        """Yield what stands before ``end``, in pieces that end with a ``cut`` but for its comma; then stand behind."""
+    def until(self, end: bytes, cut: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield what stands up to the line that begins ``end``, in pieces that end with a ``cut`` but for its comma.
+
+        Each with where it stands in the file.  Then stand before the last line of ``end``.
+        """
         while (stop := self._held.find(end, self._at)) < 0:
             last = self._held.rfind(cut, self._at)
             if last >= 0:
-                yield self._held[self._at : last + len(cut) - 2]
-                self._at = last + len(cut)
+                yield self._piece(last + len(cut) - 2)
+                self._at += 2
             if not self._more():
                 raise Misspelt
-        yield self._held[self._at : stop]
-        self._at = stop + 1
+        yield self._piece(stop + end.rindex(b"\n"))
+        self._at += 1
+
+    def _piece(self, stop: int) -> tuple[int, bytes]:
+        start, self._at = self._at, stop
+        return self._before + start, self._held[start:stop]
 
     def _more(self) -> bool:
         more = self._file.read(CHUNK)
+        self._before += self._at
         self._held, self._at = self._held[self._at :] + more, 0
         return bool(more)
 
 
-def ours(file: BinaryIO, wanted: Callable[[Place], bool]) -> Iterator[Part]:
+Spans = dict[Place, list[tuple[int, int]]]  # of each list of files where its pieces stand: start, length
+
+
+def ours(file: BinaryIO, wanted: Callable[[Place], bool], spans: Spans | None = None) -> Iterator[Part]:
     """Yield the parts of JSON that is spelt as ours is: a line for each key, brace and item, the depth as indent.
 
-    No line ends within a text (JSON escapes it), so what begins a line is structure.
+    No line ends within a text (JSON escapes it), so what begins a line is structure.  ``spans`` is told where the lists
+    of files stand, which ``span`` then reads without the rest.
     """
     lines = _Lines(file)
     if lines.line() != b"{":
@@ -121,16 +133,28 @@ def ours(file: BinaryIO, wanted: Callable[[Place], bool]) -> Iterator[Part]:
                 yield Part(tuple(place), {})
                 place.pop()
             elif is_list(tuple(place)):
-                yield from _entries(lines, tuple(place), wanted(tuple(place)))
+                here = tuple(place)
+                is_wanted, known = wanted(here), [] if spans is None else spans.setdefault(here, [])
+                for start, text in _entries(lines, len(place)):
+                    known.append((start, len(text)))
+                    if is_wanted:
+                        yield Part(here, _listed(b"{%b}" % text))
         else:
             yield Part(tuple(place), msgspec.json.decode(b"{%b}" % line, type=dict[str, Any]))
 
 
-def _entries(lines: _Lines, place: Place, is_wanted: bool) -> Iterator[Part]:
-    indent = b"\n" + b" " * len(place)
-    for text in lines.until(indent + b"}", indent + b" ],\n"):
-        if is_wanted:
-            yield Part(place, _listed(b"{%b}" % text))
+def span(file: BinaryIO, start: int, length: int) -> Listed:
+    """Return the entries of a list of files that stand there."""
+    file.seek(start)
+    return _listed(b"{%b}" % file.read(length))
+
+
+def _entries(lines: _Lines, depth: int) -> Iterator[tuple[int, bytes]]:
+    indent = b"\n" + b" " * depth
+    for start, text in lines.until(indent + b" ]" + indent + b"}", indent + b" ],\n"):
+        if b"[]" + indent + b"}" in text:  # a list that ends with an empty one, which we do not make, goes on behind it
+            raise Misspelt
+        yield start, text
 
 
 def foreign(file: BinaryIO, wanted: Callable[[Place], bool]) -> Iterator[Part]:

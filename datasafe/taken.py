@@ -34,7 +34,8 @@ class TakenFiles(Files):
 
     def take(self, file: Taken) -> None:
         """Add a file."""
-        self.describe(self.add(file.name.encode(), file.sha512), file.size, file.crc32, file.blocks)
+        name = file.name.encode()
+        self.describe(self.add(name, file.sha512), Content(name, file.size, file.crc32, file.blocks))
         self._md5s += file.md5
         self.stored.append(file.stored)
 

@@ -4,10 +4,9 @@ Its length is exact before a byte is read, the same members give the same bytes 
 range touches are opened.  Zip64 fields appear where a number needs them (PKWARE APPNOTE 6.3.x, §4.5.3).
 """
 
-import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from struct import Struct
@@ -39,27 +38,32 @@ class Part(NamedTuple):
     name: str
     size: int
     crc32: int
-    etag: str  # changes with the content: a digest
 
 
 class StoredZip:
-    """The archive of ``parts`` in their order, each dated ``at`` (epoch seconds UTC); ``opener`` gives their bytes."""
+    """The archive of ``parts`` in their order, each dated ``at`` (epoch seconds UTC); ``opener`` gives their bytes.
 
-    def __init__(self, parts: Sequence[Part], at: float, opener: Opener) -> None:
+    ``extents`` are the bytes of the name and the content of each part, where they are known before it is made.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], at: float, opener: Opener, extents: Iterable[tuple[int, int]] | None = None
+    ) -> None:
         """Lay out the archive; nothing is read."""
         self._parts = parts
         self._opener = opener
         self._date, self._time = _dos(at)
-        told, names, wide = hashlib.sha256(f"{self._date} {self._time} zip 1".encode()), 0, 0
-        self._starts = array("Q", [0])
-        for part in parts:
-            start, length = self._starts[-1], len(part.name.encode())
-            self._starts.append(start + _LOCAL.size + length + (20 if part.size >= _FULL32 else 0) + part.size)
-            names, wide = names + length, wide + _wide_length(part.size, start)
-            told.update(f"\n{part.etag} {part.size} {part.name}".encode())
+        self._starts = array("Q")
+        start = names = wide = 0
+        for length, size in extents or ((len(part.name.encode()), part.size) for part in parts):
+            self._starts.append(start)
+            if size >= _FULL32 or start >= _FULL32:
+                wide += _wide_length(size, start)
+            names += length
+            start += _LOCAL.size + length + size + (20 if size >= _FULL32 else 0)
+        self._starts.append(start)
         directory = _CENTRAL.size * len(parts) + names + wide
-        self.length = self._starts[-1] + directory + len(self._end(directory))
-        self.etag = told.hexdigest()  # a strong validator: names, sizes, contents and date; the quotes are the caller's
+        self.length = start + directory + len(self._end(directory))
 
     def stream(self, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
         """Yield the bytes from ``start`` up to ``stop`` (default: the end); small ones together, up to about PART."""

@@ -42,16 +42,19 @@ def _register(arguments: argparse.Namespace) -> int:
     folders += [LIBRARY] if arguments.shipped else []
     if not folders:
         raise BadConfiguration("Name a folder, or set process_dirs.", section="flow", key="process_dirs")
-    refused = 0
+    refused = unread = 0
     slugs: dict[str, set[str]] = {"process": set(), "trigger": set()}
     for verdict in register(folders, getpass.getuser(), force=arguments.force):
         refused += verdict.action == "refuse"
+        unread += not verdict.found.slug
         slugs[verdict.found.kind].add(verdict.found.slug)
         place = f"{verdict.found.file}:{verdict.found.line}"
         said = [verdict.message, *(f"note: {note}" for note in verdict.notes)]
         lines = [json.dumps(verdict.as_json())] if arguments.json else [f"{place}: {text}" for text in said]
         sys.stdout.writelines(f"{line}\n" for line in lines)
-    if arguments.retire:
+    if arguments.retire and unread:
+        sys.stderr.write("Nothing is taken back: what cannot be read may hold any process.\n")
+    elif arguments.retire:
         for one in retire(slugs["process"], slugs["trigger"]):
             sys.stdout.write(f"{json.dumps(one._asdict()) if arguments.json else one}\n")
     return 1 if refused else 0

@@ -144,9 +144,9 @@ def _inner(place: Workplace) -> list[str]:
 
 
 def _kill(pid: int, quiet: bool) -> None:
-    """Kill bubblewrap, which has not started anything yet; what it did start goes with it."""
+    """Kill bubblewrap, which has not told what it started: its child may wait for it yet, in the same group."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _folders(paths: list[str]) -> Iterator[str]:

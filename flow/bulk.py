@@ -1,5 +1,6 @@
 """Many data objects at once: each checked as one alone is, all inserted by the driver's bulk path, or none."""
 
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -12,15 +13,15 @@ from ..common.catalog import Reader
 from ..common.errors import BadRequest, ServiceError
 from ..common.outbox import ring
 from ..common.state import RING_SECONDS, StateChange
-from . import creation, dispatch, fingerprint, reuse
+from . import creation, dispatch, fingerprint, reuse, series
 from .fields import Values, leaves
 from .given import document, options
 from .orm import Data, Dependency, Process, State, newest
+from .slug import alone, automatic
 
 MOST = 10_000  # objects of one request
 MAKING_SECONDS = 60.0  # of processor time that one request may take for names
 TOLD = 100  # faults of one answer
-RUNG = 200  # rung for at once; the sweeper rings for the others, 500 a second
 _LOG = ("kind", "row", "at", "who", "source", "target", "attempt", "trace", "reason")
 
 
@@ -48,13 +49,15 @@ def create(given: list[Any], principal: Reader) -> list[int]:
     if len(given) > MOST:
         raise BadRequest(f"At most {MOST} objects are created at once.", most=MOST)
     wanted = _checked(given, principal)
-    with orm.transaction():
+    with alone(*(one.options["slug"] for one in wanted)), orm.transaction():
         moment = orm.clock()
         ids = _ids(len(wanted))
         ready = _ready(wanted)
         rows = list(_rows(zip(ids, wanted, ready, strict=True), principal.name, moment))
-        for row in [row for row in rows if row["state"] == State.WT][:RUNG]:
+        waiting = [row for row in rows if row["state"] == State.WT]
+        for row in waiting:
             row["ring_at"] = moment + RING_SECONDS
+        for row in _first(waiting):
             ring(dispatch.queue_of(row["interactive"]), dispatch.RUN, row["id"], 0)
         names = [field.name for field in Data._meta.sorted_fields]
         orm.insert_rows(Data, names, ([row[name] for name in names] for row in rows))
@@ -62,6 +65,12 @@ def create(given: list[Any], principal: Reader) -> list[int]:
         orm.insert_rows(Dependency, ("parent", "child", "kind"), links)
         orm.insert_rows(StateChange, _LOG, _log(rows, moment))
     return ids
+
+
+def _first(waiting: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield those of each queue that are rung for."""
+    for interactive in (True, False):
+        yield from itertools.islice((row for row in waiting if row["interactive"] is interactive), series.BELLS)
 
 
 def _checked(given: list[Any], principal: Reader) -> list[_Wanted]:
@@ -145,8 +154,13 @@ def _ready(wanted: list[_Wanted]) -> list[bool]:
 def _rows(wanted: Iterable[tuple[int, _Wanted, bool]], owner: str, moment: float) -> Iterator[dict[str, Any]]:
     """Yield what is inserted; BadRequest when making it, names above all, takes too long: others wait to write."""
     end = time.thread_time() + MAKING_SECONDS
-    for id, one, ready in wanted:
-        yield _row(id, one, ready, owner, moment)
+    rows = list(wanted)
+    slugs = automatic(
+        ((id, one.process.slug) for id, one, _ in rows if one.options["slug"] is None),
+        {one.options["slug"] for _, one, _ in rows},
+    )
+    for id, one, ready in rows:
+        yield _row(id, one, ready, owner, moment) | {"slug": one.options["slug"] or slugs[id]}
         if time.thread_time() > end:
             raise BadRequest(f"The names of these objects take more than {MAKING_SECONDS:g} s to make.")
 
@@ -164,7 +178,6 @@ def _row(id: int, one: _Wanted, ready: bool, owner: str, moment: float) -> dict[
         "process": one.process.id,
         "type": definition.type,
         "interactive": definition.is_interactive,
-        "slug": one.options["slug"] or f"{definition.slug}-{id}",
         "name": one.options["name"] or "",
         "named_by_user": one.options["name"] is not None,
         "tags": json.dumps(one.options["tags"]),

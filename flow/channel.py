@@ -1,6 +1,7 @@
 """The pipe by which a program talks to its host: records of ``runtime/functions.sh`` put together again.
 
-A record is ``<shell>.<call> <kind><wait> <piece>``; see there.  What arrives is a program's: never trusted.
+A record is ``<shell>.<call> <kind><wait> <piece>``, between newlines; see there.  What arrives is a
+program's: never trusted.
 """
 
 import json
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 MAX_MESSAGE = 32 << 20  # bytes of one call
 MAX_OPEN = 256  # calls whose last piece has not come
+MAX_HELD = 64 << 20  # bytes of all of those together
 MAX_RECORD = 64 << 10
 UNREADABLE = ""  # the name of a call that made no sense or was too long
 
@@ -34,6 +36,7 @@ class Channel:
         """Start with nothing received."""
         self._rest = b""
         self._open: dict[bytes, bytearray | None] = {}  # None: too long, the rest of it is dropped
+        self._held = 0  # bytes in it
         self.noise = 0  # records that made no sense
 
     def feed(self, data: bytes) -> list[Call]:
@@ -42,7 +45,7 @@ class Channel:
         self._rest = lines.pop()
         if len(self._rest) > MAX_RECORD:
             self._rest, self.noise = b"", self.noise + 1
-        return [call for line in lines if (call := self._record(line))]
+        return [call for line in lines if line and (call := self._record(line))]
 
     def _record(self, line: bytes) -> Call | None:
         id, _, rest = line.partition(b" ")
@@ -52,23 +55,38 @@ class Channel:
             return None
         if kind == b"(":
             if len(self._open) >= MAX_OPEN:
-                self._open.pop(next(iter(self._open)))  # the oldest is most likely dead
-            self._open[id] = bytearray(piece)
+                self._take(next(iter(self._open)))  # the oldest is most likely dead
+            self._take(id)
+            self._open[id] = bytearray()
+            self._add(id, piece)
             return None
         if kind == b"+" and id not in self._open:
             self.noise += 1
             return None
         if kind != b"=":
-            held = self._open.get(id)
-            if held is not None and len(held) + len(piece) > MAX_MESSAGE:
-                held = self._open[id] = None
-            if held is not None:
-                held += piece
+            self._add(id, piece)
             if kind == b"+":
                 return None
-            piece = bytes(held or b"")
-            self._open.pop(id, None)
+            piece = self._take(id)
         return self._call(piece, id, wait)
+
+    def _add(self, id: bytes, piece: bytes) -> None:
+        """Put ``piece`` to what is there of a call, unless that is too long, or all of them together."""
+        held = self._open.get(id)
+        if held is None:
+            return
+        if len(held) + len(piece) > MAX_MESSAGE or self._held + len(piece) > MAX_HELD:
+            self._take(id)
+            self._open[id] = None
+        else:
+            held += piece
+            self._held += len(piece)
+
+    def _take(self, id: bytes) -> bytes:
+        """Forget a call and return what was there of it."""
+        held = bytes(self._open.pop(id, None) or b"")
+        self._held -= len(held)
+        return held
 
     def _call(self, text: bytes, id: bytes, wait: bytes) -> Call:
         shell = id.partition(b".")[0]

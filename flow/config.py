@@ -31,7 +31,10 @@ class Flow:
     memory_bytes: Bytes = key(4 << 30, kind=at_least(Bytes, 1 << 20))
     max_cores: int = key(64, kind=at_least(int, 1))  # what a process may ask for
     max_memory_bytes: Bytes = key(64 << 30, kind=at_least(Bytes, 1 << 20))
-    resources: tuple[str, ...] = key((), kind=_assignments(r"[\w-]+\.(cores|memory)=[1-9]\d{0,8}", "SLUG.memory=MB"))
+    max_storage_bytes: Bytes = key(1 << 40, kind=at_least(Bytes, 1 << 30))
+    resources: tuple[str, ...] = key(
+        (), kind=_assignments(r"[\w-]+\.(cores|memory|storage)=[1-9]\d{0,8}", "SLUG.memory=MB")
+    )
     wall_seconds: Seconds = key(7 * 86400.0, kind=at_least(Seconds, 1))  # then the program is killed
     interactive_cpu_seconds: Seconds = key(30.0, kind=at_least(Seconds, 1))  # CPU of scheduling class interactive
     max_file_bytes: Bytes = key(100 << 30, kind=at_least(Bytes, 1))  # of one file that a program writes

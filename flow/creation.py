@@ -14,6 +14,7 @@ from .fields import Field, References, Values, check, complete, leaves
 from .hydrate import URLS, context
 from .orm import Data, Dependency, Process, State, Storage, inactive
 from .resources import effective
+from .slug import alone, automatic
 from .values import BadValue
 from .world import SqlWorld, archived_id, engine, transaction_id
 
@@ -47,7 +48,7 @@ def create(
     """
     definition = process.definition
     values = checked(process, given, principal)
-    with orm.transaction():
+    with alone(slug), orm.transaction():
         data = Data.start(
             state=State.RE,
             process=process.id,
@@ -64,7 +65,7 @@ def create(
             reuse=reuse,
             checksum=fingerprint.checksum(definition.slug, str(definition.version), values),
         )
-        changes: dict[str, Any] = {} if slug else {"slug": f"{definition.slug}-{data.id}"}
+        changes: dict[str, Any] = {} if slug else {"slug": automatic([(data.id, definition.slug)])[data.id]}
         if name is None:
             changes["name"] = name_of(process, data.id, values, dict(resources or {}))
         data.progress(**changes)
@@ -134,7 +135,7 @@ def name_of(process: Process, id: int, values: Values, resources: Mapping[str, i
     if definition.engine is None or not definition.data_name:
         return definition.data_name[:100]
     world = SqlWorld()
-    allowed = effective(definition, resources)
+    allowed = effective(definition, resources, values)
     names = context(world, id, definition.input, values, definition.requirements, allowed, names=True)
     return engine(world).name(definition.data_name, names)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..common import outbox
 from ..common.commands import Subparsers
-from ..common.errors import BadRequest, NotFound
+from ..common.errors import BadRequest, Conflict, NotFound
 from ..common.ledger import ArchivedFile
 from . import arguments, creation, dispatch, given, lists, logs, shown
 from .hydrate import URLS
@@ -161,7 +161,10 @@ def _restart(asked: argparse.Namespace) -> int:
 
 def _cancel(asked: argparse.Namespace) -> int:
     _reach_workers()
-    _tell("cancelled", dispatch.cancel(_find(asked.object), getpass.getuser(), graph=asked.graph))
+    data = _find(asked.object)
+    if data.state in Data.FINAL and not asked.graph:
+        raise Conflict("The object has ended already.", status=data.state)
+    _tell("cancelled", dispatch.cancel(data, getpass.getuser(), graph=asked.graph))
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from .document import Document, Refused
+from .document import Document, Refused, Skipped
 from .fields import Field, Values, leaves
 from .shape import check_fields, validate
 from .values import fillable
@@ -147,7 +147,7 @@ def _normalise(value: dict[str, Any], document: Document) -> dict[str, Any]:
     value = dict(value)
     if "flow_collection" in value:
         if "entity" in value:
-            raise Refused(
+            raise Skipped(
                 "only one of 'flow_collection' and 'entity' fields allowed", document.line(("flow_collection",))
             )
         value["entity"] = {"type": value.pop("flow_collection")}
@@ -191,7 +191,7 @@ def _entity(value: dict[str, Any], document: Document) -> dict[str, Any] | None:
 def _check_engine(value: dict[str, Any], language: str, document: Document) -> None:
     if language not in LANGUAGES:
         later = f": {LATER[language]}" if language in LATER else ""
-        raise Refused(f"execution engine '{language}' not supported{later}", document.line(("run", "language")))
+        raise Skipped(f"execution engine '{language}' not supported{later}", document.line(("run", "language")))
     engine = value.get("requirements", {}).get("expression-engine")
     if engine is not None and engine not in ENGINES:
         raise Refused(
@@ -202,8 +202,6 @@ def _check_engine(value: dict[str, Any], language: str, document: Document) -> N
         check_program(program, document.part("run"), value["slug"])
     elif not isinstance(program, str):
         raise Refused("The program of the bash engine must be text", document.line(("run", "program")))
-    if isinstance(program, str) and "\0" in program:
-        raise Refused("The program holds a NUL byte", document.line(("run", "program")))
 
 
 def _notes(value: dict[str, Any]) -> Iterator[str]:

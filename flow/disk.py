@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from .executor import Limits
@@ -16,16 +18,16 @@ class DiskWatch:
         self.path, self.limits, self.due = path, limits, 0.0
         self.room = _room(path)
 
-    def full(self) -> bool:
-        """Tell whether the limits on bytes or on files are passed, as far as the last look can say."""
+    def full(self, pids: Iterable[int]) -> bool:
+        """Tell whether the limits on bytes or on files are passed by ``pids``, as far as the last look can say."""
         limit = self.limits.disk_bytes
-        # what was unlinked and is still open shows only in the free space
-        if limit is not None and self.room - _room(self.path) > 2 * limit:
-            return True
         begun = time.monotonic()
         if begun < self.due:
             return False
         size, count = _size(self.path, self.limits.disk_files or 1 << 62)
+        # what was unlinked and is still open has no name; others may as well have used the room up
+        if limit is not None and self.room - _room(self.path) > limit:
+            size += _unlinked(pids, self.path.stat().st_dev)
         self.due = time.monotonic() + max(0.3, 20 * (time.monotonic() - begun))
         return (limit is not None and size > limit) or (
             self.limits.disk_files is not None and count > self.limits.disk_files
@@ -45,6 +47,20 @@ def _size(path: Path, enough: int) -> tuple[int, int]:
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(entry.path)
     return size, count
+
+
+def _unlinked(pids: Iterable[int], device: int) -> int:
+    """Return the bytes in use of files of ``device`` that have no name and that ``pids`` hold open or mapped."""
+    found: dict[int, int] = {}
+    for pid in pids:
+        for folder in (f"/proc/{pid}/fd", f"/proc/{pid}/map_files"):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        state = entry.stat()
+                        if state.st_dev == device and state.st_nlink == 0 and stat.S_ISREG(state.st_mode):
+                            found[state.st_ino] = state.st_blocks * 512
+    return sum(found.values())
 
 
 def _room(path: Path) -> int:

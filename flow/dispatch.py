@@ -48,6 +48,8 @@ def resolve(data: Data) -> None:
 def lead_on(ended: Data) -> bool:
     """In the transaction that ends ``ended``: let its children wait for a worker whose parents are now all OK.
 
+    For one of those in the queue of ``ended`` no doorbell is rung: who has ended that takes on what waits (``series``).
+
     Tells whether that was all there is to do.  What else may follow from an end is left to ``settle``, after the
     commit: it must not keep the end itself from being written.
     """
@@ -56,10 +58,14 @@ def lead_on(ended: Data) -> bool:
     if ended.state != State.OK or any(row.state != State.RE or row.twin is not None for row in rows):
         return not rows
     known = _standing([row.id for row in rows]) if rows else {}
+    is_taken = False
     for row in rows:
         if known[row.id] == (0, False):
             row.move(State.WT, ring_at=orm.now() + RING_SECONDS)
-            ring(queue_of(row.interactive), RUN, row.id, row.attempt)
+            if is_taken or row.interactive != ended.interactive:
+                ring(queue_of(row.interactive), RUN, row.id, row.attempt)
+            else:
+                is_taken = True
     return not any(reusable for missing, reusable in known.values() if not missing)
 
 

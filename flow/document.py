@@ -2,9 +2,11 @@
 
 Built on the safe loader's parser.  Refused besides wrong syntax: files past ``MAX_BYTES``, nesting past
 ``MAX_DEPTH``, documents whose aliases expand past ``MAX_NODES``, aliases of something inside itself, keys given
-twice, keys that are no text, and every tag that has no place in JSON (dates, binary, sets, Python objects).
+twice, keys that are no text, texts that no database takes (NUL, lone surrogates), and every tag that has no place in
+JSON (dates, binary, sets, Python objects).
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ MAX_NODES = 100_000
 Path = tuple[str | int, ...]
 
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 _MERGE = "tag:yaml.org,2002:merge"
 _Loader: Any = yaml.SafeLoader  # not the C parser: it refuses tabs in block texts, which published definitions have
 
@@ -32,6 +35,10 @@ class Refused(ServiceError):
         """Refuse for ``reason``, which the file shows at ``line``."""
         super().__init__(reason, line=line, **detail)
         self.line = line
+
+
+class Skipped(Refused):
+    """A definition is passed over for what it asks for, as the original does, which is no fault."""
 
 
 @dataclass
@@ -129,6 +136,8 @@ class _Reader:
             value = self.loader.construct_object(node)
         except ValueError as error:
             raise Refused(f"{node.value!r:.80} is not a number that can be kept", line) from error
+        if isinstance(value, str) and _UNFIT.search(value):
+            raise Refused("The text holds a NUL byte or half a surrogate pair", line)
         if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
             raise Refused(f"{node.value} is not a JSON number", line)
         return value

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ..common.errors import ServiceError
 from ..common.kept import kept
+from . import spare
 from .channel import Call
 from .view import View
 
@@ -130,20 +131,29 @@ class Workplace:
 
     @classmethod
     def make(cls, path: Path, owner: int | None = None) -> "Workplace":
-        """Make the run directory at ``path`` for programs of uid ``owner`` (None: as ``program_user`` says)."""
-        uid, gid = program_user(owner)
-        place = cls(path, uid, gid)
-        path.mkdir(mode=0o755, parents=True)
+        """Make the run directory at ``path`` for programs of uid ``owner`` (None: as ``program_user`` says).
+
+        What is there already is removed: nobody else can have the attempt that it is named by.
+        """
+        place = cls(path, *program_user(owner))
+        try:
+            place._lay()
+        except FileExistsError:  # of a claim that a database lost in its crash: the same attempt is made again
+            place.remove()
+            place._lay()
         for log in (place.stdout, place.messages):
             os.close(os.open(log, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        for folder in (place.work, place.temporary):
-            folder.mkdir(mode=0o700)
-        for log in (place.stdout, place.messages):
             os.link(log, place.work / log.name)  # the program may read it; ours cannot be swapped under us
-        if uid != os.geteuid():
-            for folder in (place.work, place.temporary):
-                os.chown(folder, uid, gid)
         return place
+
+    def _lay(self) -> None:
+        if spare.take(self.path, self.owner):
+            return
+        self.path.mkdir(mode=0o755, parents=True)
+        for folder in (self.work, self.temporary):
+            folder.mkdir(mode=0o700)
+            if self.owner != os.geteuid():
+                os.chown(folder, self.owner, self.group)
 
     @kept
     def work(self) -> Path:
@@ -164,6 +174,25 @@ class Workplace:
     def messages(self) -> Path:
         """Each re-* message as a JSON line."""
         return self.path / "jsonout.txt"
+
+    def leave(self) -> None:
+        """Give the run directory back: to the next run where nothing was left in it, else it is removed."""
+        if not self._spared():
+            self.remove()
+
+    def _spared(self) -> bool:
+        try:
+            for log in (self.stdout, self.messages):
+                (self.work / log.name).unlink()
+                log.unlink()
+            as_made = (
+                spare.untouched(self.path, os.geteuid(), 0o755, [self.work.name])
+                and spare.untouched(self.work, self.owner, 0o700, [self.temporary.name])
+                and spare.untouched(self.temporary, self.owner, 0o700, [])
+            )
+            return as_made and spare.give(self.path, self.owner)
+        except OSError:
+            return False
 
     def remove(self) -> None:
         """Remove the run directory, whatever the program made of it."""

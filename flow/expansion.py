@@ -37,24 +37,29 @@ def expand(data: Data, definition: Definition) -> None:
         data.end_badly(error.message)
 
 
-def spawn(data: Data, wanted: Iterable[Mapping[str, Any]], files: Mapping[str, int]) -> list[str]:
+def spawn(
+    data: Data, wanted: Iterable[Mapping[str, Any]], exported: Mapping[str, int], files: Mapping[str, int]
+) -> list[str]:
     """Create what the program of ``data`` asked for by ``re-run``, and return why some of it cannot be.
 
-    The children have its owner and tags.  ``files`` are the ids of its archived files, by name.
+    The children have its owner and tags.  ``files`` are the ids of its archived files, by name; ``exported`` says of
+    each that was put aside the how manyth it was: of each child ``exported`` says how many there had been.
     """
     refused = []
     owner, tags = creation.Owner(data.owner), json.loads(data.tags)
     for one in wanted:
         try:
             process = newest(one["process"])
-            given = _given(process.definition, one, files)
+            given = _given(process.definition, one, exported, files)
             creation.create(process, given, owner, tags=tags, started_by=data.id)
         except (BadRequest, NotFound, Conflict) as error:
             refused.append(error.message)
     return refused
 
 
-def _given(definition: Definition, wanted: Mapping[str, Any], files: Mapping[str, int]) -> dict[str, Any]:
+def _given(
+    definition: Definition, wanted: Mapping[str, Any], exported: Mapping[str, int], files: Mapping[str, int]
+) -> dict[str, Any]:
     """Return the input of a child: a file that it names is one that its parent had exported before."""
     given = wanted["input"]
     if not isinstance(given, dict):
@@ -64,7 +69,7 @@ def _given(definition: Definition, wanted: Mapping[str, Any], files: Mapping[str
         if not isinstance(name, str):
             return name
         stored = posixpath.normpath(name)
-        if stored not in wanted["exported"] or stored not in files:
+        if exported.get(stored, wanted["exported"]) >= wanted["exported"] or stored not in files:
             raise BadRequest(f"Use 're-export' to prepare the file for spawned process: {name}")
         return {"file": posixpath.basename(stored), "file_temp": f"archive:{files[stored]}"}
 

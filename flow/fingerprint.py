@@ -56,7 +56,7 @@ def parts(
         "tools": digest([_folder(tools) for tools in _tools(folders) if tools.is_dir()]),
     }
     if "requirements" in program:
-        found["resources"] = digest(effective(definition, resources))
+        found["resources"] = digest(effective(definition, resources, values))
     inputs = _Inputs(definition, values, identity=bool(_IDENTITY.search(program)))
     return found | {f"input.{path}": digest(inputs.content(field, value)) for field, value, path in inputs.given}
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..common.errors import BadRequest
-from .orm import Data
+from . import slug
 
 MAX_TAGS = 100
 KEYS = frozenset({"process", "input", "name", "slug", "tags", "resources", "reuse"})
@@ -25,7 +25,7 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
         raise BadRequest("reuse must be true or false.")
     return {
         "name": text(given, "name", 100),
-        "slug": free_slug(text(given, "slug", 100)),
+        "slug": slug.free(text(given, "slug", 100)),
         "tags": tags(given.get("tags", [])),
         "resources": resources(given.get("resources", {})),
         "reuse": given.get("reuse", True),
@@ -38,13 +38,6 @@ def text(given: dict[str, Any], key: str, most: int) -> str | None:
     if value is not None and (not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable()):
         raise BadRequest(f"{key} must be printable text of at most {most} characters.", key=key)
     return value
-
-
-def free_slug(slug: str | None) -> str | None:
-    """Return ``slug``; BadRequest when another object has it."""
-    if slug is not None and Data.select().where(Data.slug == slug).exists():
-        raise BadRequest(f"The slug {slug} is taken.", slug=slug)
-    return slug
 
 
 def tags(value: Any) -> list[str]:

@@ -24,11 +24,15 @@ class _Spooled:
 
 
 class ArchiveShelf:
-    """The shelf of one run.  Call ``discard`` when the run is over, whatever became of it."""
+    """The shelf of one run.  Call ``discard`` when the run is over, whatever became of it.
+
+    ``check`` is called for each file and each block of it, and may raise (cancelled).
+    """
 
     def __init__(self, volume: Volume) -> None:
         """Spool below ``volume``."""
         self._volume = volume
+        self.check: Callable[[], None] = lambda: None
         self._files: dict[str, _Spooled] = {}
         self._ids: dict[str, int] = {}
 
@@ -42,9 +46,14 @@ class ArchiveShelf:
             position += count
             return count
 
+        def progress(total: int) -> None:
+            room.written(total)
+            self.check()
+
+        self.check()
         path = self._volume.spool / new_name()
         with self._volume.reserve(end) as room:
-            received = receive(fill, path, digest.update, on_progress=room.written)
+            received = receive(fill, path, digest.update, on_progress=progress)
         path.chmod(0o644)  # programs, who are somebody else, read it as their input
         kept = Kept(name, received.size, digest.hexdigest())
         older = self._files.get(name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .channel import UNREADABLE, Call
+from .plain import clean, code, read, text
 from .shelf import Collector
 from .view import View
 
@@ -54,7 +55,7 @@ class Commands:
             return [_log("error", "A message of the program could not be read.")]
         function = FUNCTIONS.get(call.name, call.name.replace("-", "_"))
         if function not in PARAMETERS:
-            return [_log("error", f"Unknown command: {_text(call.name)!r:.100}")]
+            return [_log("error", f"Unknown command: {text(call.name)!r:.100}")]
         try:
             _check_count(function, len(call.arguments))
             rule: Callable[..., Iterator[Message]] = getattr(self, f"_{function}")
@@ -96,10 +97,10 @@ class Commands:
         for path, refs in entries:
             if self._kind(path, base) != kind:
                 word = "directory" if kind == "dir" else "file"
-                return _log("error", f"Output '{_text(key)}' set to a missing {word}: '{_text(path)}'.")
+                return _log("error", f"Output '{text(key)}' set to a missing {word}: '{text(path)}'.")
             missing = [ref for ref in refs if not self._kind(ref, base)]
             if missing:
-                return _log("error", f"Output '{_text(key)}' set to missing references: '{_text(', '.join(missing))}'.")
+                return _log("error", f"Output '{text(key)}' set to missing references: '{text(', '.join(missing))}'.")
         saved = [self._take({kind: path, **({"refs": refs} if refs else {})}, kind, base) for path, refs in entries]
         return _output(key, saved[0] if single else saved)
 
@@ -116,13 +117,13 @@ class Commands:
             named["refs"] = [self.view.name(ref, base) for ref in refs]
         return {**named, "size": size, "total_size": total}
 
-    def _value(self, text: str, base: str) -> Any:
+    def _value(self, said: str, base: str) -> Any:
         """Apply the value rules of ``re-save``."""
-        text = text.replace("\n", " ")
+        said = said.replace("\n", " ")
         try:
-            value = json.loads(text, parse_constant=_refuse_constant)
+            value = read(said)
         except (ValueError, RecursionError):
-            value = text
+            value = said
         if isinstance(value, dict):
             kind = next((kind for kind in ("file", "dir") if kind in value), "")
             if kind:
@@ -136,7 +137,7 @@ class Commands:
                 return self._take(value, kind, base)
         elif isinstance(value, str) and self._kind(value, base) == "file":
             return self._document(value, base)
-        return _clean(value)
+        return clean(value)
 
     def _document(self, path: str, base: str) -> Any:
         with os.fdopen(self.view.open(path, base), "rb") as file:
@@ -144,19 +145,19 @@ class Commands:
         if len(content) > MAX_DOCUMENT:
             raise ValueError(f"The JSON file is larger than {MAX_DOCUMENT} bytes")
         try:
-            return json.loads(content, parse_constant=_refuse_constant)
+            return read(content)
         except (ValueError, RecursionError) as error:
-            text = content[:1000].decode("utf-8", "replace")
-            raise ValueError(f"Value must be a valid JSON, current: {text}") from error
+            beginning = content[:1000].decode("utf-8", "replace")
+            raise ValueError(f"Value must be a valid JSON, current: {beginning}") from error
 
     def _info(self, base: str, value: str) -> Iterator[Message]:
-        yield _log("info", _text(value))
+        yield _log("info", text(value))
 
     def _warning(self, base: str, value: str) -> Iterator[Message]:
-        yield _log("warning", _text(value))
+        yield _log("warning", text(value))
 
     def _error(self, base: str, value: str) -> Iterator[Message]:
-        yield _log("error", _text(value))
+        yield _log("error", text(value))
 
     def _progress(self, base: str, value: str) -> Iterator[Message]:
         try:
@@ -171,30 +172,30 @@ class Commands:
         )
 
     def _checkrc(self, base: str, rc: str, *rest: str) -> Iterator[Message]:
-        codes, text = [], ""
-        for position, code in enumerate((rc, *rest)):
+        codes, said = [], ""
+        for position, word in enumerate((rc, *rest)):
             try:
-                codes.append(int(code))
+                codes.append(code(word))
             except ValueError:
                 if not 0 < position == len(rest):
-                    yield _log("error", f"Invalid return code: '{_text(code)}'.")
+                    yield _log("error", f"Invalid return code: '{text(word)}'.")
                     return
-                text = _text(code)
+                said = text(word)
         given = 0 if codes[0] in codes[1:] else codes[0]
-        yield Message("update_rc", {"rc": given, **({"error": text} if given and text else {})})
+        yield Message("update_rc", {"rc": given, **({"error": said} if given and said else {})})
 
     def _export_file(self, base: str, path: str) -> Iterator[Message]:
         if self._kind(path, base) != "file":
-            yield _log("error", f"Referenced file does not exist: '{_text(path)}'.")
+            yield _log("error", f"Referenced file does not exist: '{text(path)}'.")
             return
         self.collector.take(path, [], base)
         yield Message("export_files", [self.view.name(path, base)])
 
     def _run(self, base: str, slug: str, values: str) -> Iterator[Message]:
-        yield Message("run", {"process": _text(slug), "input": _json_or_text(values)})
+        yield Message("run", {"process": text(slug), "input": _json_or_text(values)})
 
     def _annotate_entity(self, base: str, path: str, value: str) -> Iterator[Message]:
-        yield Message("annotate", {_text(path): _json_or_text(value)})
+        yield Message("annotate", {text(path): _json_or_text(value)})
 
 
 def _check_count(function: str, given: int) -> None:
@@ -213,47 +214,25 @@ def _check_count(function: str, given: int) -> None:
         )
 
 
-def _json_or_text(text: str) -> Any:
-    text = text.replace("\n", " ")
+def _json_or_text(said: str) -> Any:
+    said = said.replace("\n", " ")
     try:
-        return _clean(json.loads(text, parse_constant=_refuse_constant))
+        return read(said)
     except (ValueError, RecursionError):
-        return _text(text)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _text(value: str) -> str:
-    """Return text that any database takes: bytes that are no UTF-8 become U+FFFD, and so does NUL."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd")
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return _text(value)
-        except UnicodeEncodeError:  # a surrogate that JSON spelled out
-            return value.encode("utf-8", "replace").decode()
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return value
+        return text(said)
 
 
 def _output(key: str, value: Any) -> Message:
-    return Message("update_output", {_text(key): value})
+    return Message("update_output", {text(key): value})
 
 
-def _log(level: str, text: str) -> Message:
-    return Message("process_log", {level: text})
+def _log(level: str, said: str) -> Message:
+    return Message("process_log", {level: said})
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "The name of the file is not UTF-8."
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {_text(str(error.filename))!r}"  # a path as the program spelled it
+        return f"{error.strerror}: {text(str(error.filename))!r}"  # a path as the program spelled it
     return str(error)[:2000]

@@ -14,6 +14,6 @@ class SlugExists:
         self._slug: peewee.Field = model.slug
         self._model = model
 
-    def GET(self, name: str) -> bool:
+    def GET(self, *, name: str) -> bool:
         """Answer true or false; letters are compared as they stand, as where a slug is given."""
         return "\0" not in name and bool(self._model.select().where(self._slug == name).exists())

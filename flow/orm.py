@@ -90,6 +90,7 @@ class Data(Work):
     CANCELLED = State.ER
     CLAIMABLE = frozenset({State.WT, State.PP, State.PR})
     FORGETTABLE = True  # whatever lasts comes in a later commit, which asks whose the object is
+    ALSO = '(SELECT r.modified FROM process r WHERE r.id = "data".process)'
 
     process = peewee.BigIntegerField()
     type = peewee.CharField(100, index=True)
@@ -313,11 +314,16 @@ def order_of(version: Version) -> int:
     return (version.major * 1000 + version.minor) * 1000 + version.patch
 
 
-def registered(id: int) -> Process:
-    """Return the process ``id``; read again, and its definition with it, only when it was registered anew."""
-    modified = orm.rows("SELECT modified FROM process WHERE id = ?", id)
+def registered(id: int, modified: float | None = None) -> Process:
+    """Return the process ``id``; read again, and its definition with it, only when it was registered anew.
+
+    ``modified`` is when that was last, for who knows it already.
+    """
+    if modified is None:
+        found = orm.rows("SELECT modified FROM process WHERE id = ?", id)
+        modified = found[0][0] if found else None
     held = _registered.get(id)
-    if held is None or not modified or held.modified != modified[0][0]:
+    if held is None or held.modified != modified:
         _registered[id] = held = Process.get_by_id(id)
     return held
 

@@ -4,9 +4,11 @@ On PostgreSQL they are among the keys of ``words``, on SQLite in a full-text ind
 hexadecimal.  Capitals count, and names that have some are entered in small letters too.
 """
 
+from itertools import product
 from typing import Any
 
-from ..common import orm
+from ..common import letters, orm
+from ..common.letters import small
 from .words import KEYS
 
 MOST_PAIRS = 30  # of a part are asked for
@@ -27,9 +29,11 @@ def candidates(part: str, capitals: bool, most: int) -> list[int] | None:
 
     ``capitals`` tells whether they count.
     """
-    if not capitals:
-        part = orm.rows("SELECT lower(CAST(? AS text))", part)[0][0]  # the database's idea of it
-    pairs = list(dict.fromkeys(part[at : at + 2] for at in range(max(1, len(part) - 1))))[:MOST_PAIRS]
+    if not capitals:  # PostgreSQL has its own idea of them
+        part = orm.rows("SELECT lower(CAST(? AS text))", part)[0][0] if orm.is_postgres() else small(part) or ""
+    last = max(len(part) - 2, 0)
+    places = [*range(0, last, 2), last]  # each letter is in one pair: more of them find little less, and take longer
+    pairs = list(dict.fromkeys(part[at : at + 2] for at in places))[:MOST_PAIRS]
     name = "name" if capitals else "lower(name)"
     if orm.is_postgres():
         keys = [f"n{pair}" for pair in pairs]
@@ -37,12 +41,22 @@ def candidates(part: str, capitals: bool, most: int) -> list[int] | None:
         conditions = " AND ".join(f"{KEYS} {'@>' if capitals else '&&'} ?::text[]" for _ in asked)
         sql = f"SELECT data FROM datatext t WHERE {conditions} AND strpos({name}, ?) > 0"
     else:
-        words = [pair.encode().hex().upper() for pair in pairs]
-        asked = [" AND ".join(f'"{one}"' if capitals else f'("{one}" OR "l{one}")' for one in words)]
+        name = "name" if capitals else "small(name)"
+        asked = [" AND ".join(f'"{_word(pair)}"' if capitals else _either(pair) for pair in pairs)]
         held = "dataletter t CROSS JOIN data d ON d.id = t.rowid"
         sql = f"SELECT d.id FROM {held} WHERE dataletter MATCH ? AND instr({name}, ?) > 0"
     found = orm.rows(f"{sql} LIMIT {most + 1}", *asked, part)
     return None if len(found) > most else [id for (id,) in found]
+
+
+def _word(pair: str) -> str:
+    return pair.encode().hex().upper()
+
+
+def _either(pair: str) -> str:
+    """Return what finds ``pair``, in small letters, however it is written: the index has small ones of ASCII alone."""
+    written = map("".join, product(*(letter + letters.capitals().get(letter, "") for letter in pair)))
+    return "(" + " OR ".join(f'"{mark}{_word(one)}"' for one in written for mark in ("", "l")) + ")"
 
 
 def _letters(row: str) -> str:

@@ -8,6 +8,7 @@ import peewee
 
 from ..common import orm
 from ..common.errors import BadRequest
+from ..common.letters import small
 from .definition import Version
 from .orm import order_of
 
@@ -202,7 +203,10 @@ def _starts(column: Any, text: Any) -> Any:
 
 
 def _lower(text: Any) -> Any:
-    return peewee.fn.LOWER(text)
+    """Return a column or a value in small letters, as PostgreSQL has them."""
+    if orm.is_postgres():
+        return peewee.fn.LOWER(text)
+    return small(text) if isinstance(text, str) else peewee.fn.SMALL(text)
 
 
 _COMPARE: dict[str, Callable[[Any, str, Callable[[str], Any]], Any]] = {

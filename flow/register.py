@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .definition import Definition, Version, define
-from .document import MAX_BYTES, Document, Refused, parse
+from .document import MAX_BYTES, Document, Refused, Skipped, parse
 from .fields import Field, check_value
 from .trigger import Trigger
 from .trigger import define as define_trigger
@@ -30,13 +30,17 @@ class Found:
     slug: str
     definition: Definition | None = None
     refusal: str = ""
+    is_skipped: bool = False  # and no fault
     kind: str = "process"  # or trigger
     trigger: Trigger | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do with a found definition: ``insert``, ``update`` in place, ``skip`` or ``refuse``; for people, why."""
+    """What to do with a found definition; for people, why.
+
+    ``action`` is ``insert``, ``update`` in place, ``activate`` what was retired, ``skip`` or ``refuse``.
+    """
 
     found: Found
     action: str
@@ -62,11 +66,14 @@ def find(folders: Iterable[Path]) -> Iterator[Found]:
     """Yield what each ``.yml`` and ``.yaml`` file below ``folders`` holds, in order of path; links are not followed.
 
     An entry with ``run`` is a process, one with ``trigger`` a trigger; any other is passed over, and so is a file that
-    holds no list.
+    holds no list.  A folder that is a file stands for itself.
     """
     for folder in folders:
-        for path in _files(folder):
+        faults: list[OSError] = []
+        for path in _files(folder, faults.append):
             yield from read(path)
+        for error in faults:
+            yield Found(Path(error.filename), 1, "", refusal=f"The folder cannot be read: {error.strerror}")
 
 
 def read(path: Path) -> Iterator[Found]:
@@ -91,7 +98,8 @@ def read(path: Path) -> Iterator[Found]:
             try:
                 yield Found(path, part.line(), slug, define(part, f"{path.name}:{part.line()}"))
             except Refused as error:
-                yield Found(path, error.line, slug, refusal=error.message)
+                skipped = isinstance(error, Skipped)
+                yield Found(path, error.line, slug, refusal=error.message, is_skipped=skipped)
         elif isinstance(entry, dict) and "trigger" in entry:
             yield _trigger(path, document.part(position))
 
@@ -107,7 +115,8 @@ def judge(found: Iterable[Found], newest: Callable[[str], Version | None], *, fo
         if item.kind == "trigger":
             continue
         if definition is None:
-            yield refused(item, item.refusal)
+            is_skip = Verdict(item, "skip", f"Skip processor {slug}: {item.refusal}")
+            yield is_skip if item.is_skipped else refused(item, item.refusal)
             continue
         held = taken.get(slug) or newest(slug)
         if held is not None and held > definition.version:
@@ -194,8 +203,11 @@ def _unfit(found: Found, where: tuple[str | int, ...], reason: str) -> Verdict:
     return refused(replace(found, line=Document(None, lines).line(where)), reason)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+def _files(folder: Path, unread: Callable[[OSError], None]) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+        return
+    for parent, folders, names in os.walk(folder, onerror=unread):
         folders.sort()
         for name in sorted(names):
             path = Path(parent, name)

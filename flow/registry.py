@@ -30,6 +30,9 @@ def register(folders: Iterable[Path], who: str, *, force: bool = False) -> Itera
             else:
                 _store(definition, who, insert=verdict.action == "insert")
                 held[definition.slug] = definition
+        elif definition is not None and verdict.action == "skip":
+            verdict = _revived(verdict, definition)
+            held |= {definition.slug: definition} if verdict.action == "activate" else {}
         if definition is not None:
             broken = contract_faults(definition, known.values())
             verdict = replace(verdict, notes=(*verdict.notes, *broken))
@@ -101,6 +104,18 @@ def _store(definition: Definition, who: str, *, insert: bool) -> None:
         else:
             here = (Process.slug == key["slug"]) & (Process.order == key["order"])
             Process.update(columns).where(here).execute()
+
+
+def _revived(verdict: Verdict, definition: Definition) -> Verdict:
+    """Return the verdict on a version that is held already: one that was retired runs again, if it is the same."""
+    here = (Process.slug == definition.slug) & (Process.order == order_of(definition.version))
+    row = Process.get_or_none(here & ~Process.is_active)
+    if row is None or _newest(definition.slug) != definition.version:
+        return verdict
+    if row.digest != definition.digest:
+        return replace(verdict, message=f"{verdict.message}, retired and not the same: --force overwrites it")
+    Process.update(is_active=True, modified=orm.clock()).where(here).execute()
+    return replace(verdict, action="activate", message=f"Activated {definition.slug}")
 
 
 def _register_trigger(found: Found, held: dict[str, Definition], who: str) -> Verdict:

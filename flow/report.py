@@ -4,6 +4,7 @@ Once a run has an error, its later saves and messages are refused, so that the f
 them, because a program that runs on after a failed ``re-checkrc`` would otherwise lose work without a word.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,9 @@ from .values import BadValue
 
 MAX_TEXT = 255
 MAX_TEXTS = 1000  # of each kind
+MAX_STARTED = 1000  # by re-run
+MAX_BYTES = 64 << 20  # of all outputs, documents, annotations and inputs of what is started, as JSON
+MAX_GROUPS = 64  # within each other, as deep as a definition can be
 NO_ERROR = "Unspecified error"
 BAD_EXIT = "Process return code is not 0."
 
@@ -35,11 +39,13 @@ class Report:
     rc: int | None = None
     progress: int = 0
     failed: bool = False
-    exported: list[str] = field(default_factory=list)
+    exported: dict[str, int] = field(default_factory=dict)  # which of them it was, by name
     spawned: list[dict[str, Any]] = field(default_factory=list)
     annotations: dict[str, Any] = field(default_factory=dict)
     refused: int = 0
     changed: set[str] = field(default_factory=set)
+    _sizes: dict[tuple[str, object], int] = field(default_factory=dict)
+    _bytes: int = 0  # the sum of these
 
     def apply(self, message: Message) -> None:
         """Take one message; refused, and counted, once the run has an error."""
@@ -91,7 +97,9 @@ class Report:
                 _put(self.output, key, None)
                 continue
             if item is not None and item.get("type") == "basic:json:":
+                self._weigh("document", len(self._sizes), value)  # an earlier one of this key stays where it is
                 value = self.store(value)
+            self._weigh("output", key, value)
             _put(self.output, key, value)
         self.changed.add("output")
 
@@ -124,21 +132,37 @@ class Report:
             self.changed.add("rc")
 
     def _export_files(self, names: list[str]) -> None:
-        self.exported += [name for name in names if name not in self.exported]
+        for name in names:
+            self.exported.setdefault(name, len(self.exported))
 
     def _run(self, data: dict[str, Any]) -> None:
-        self.spawned.append({**data, "exported": frozenset(self.exported)})
+        if len(self.spawned) >= MAX_STARTED:
+            raise BadValue(f"A program starts at most {MAX_STARTED} others")
+        self._weigh("run", len(self.spawned), data)
+        self.spawned.append({**data, "exported": len(self.exported)})
         self.changed.add("spawned")
 
     def _annotate(self, data: dict[str, Any]) -> None:
         if len(self.annotations) + len(data) > MAX_TEXTS:
             self._add("warning", f"More than {MAX_TEXTS} annotations: the others are dropped")
             return
+        for key, value in data.items():
+            self._weigh("annotation", key, value)
         self.annotations.update(data)
+
+    def _weigh(self, kind: str, key: object, value: Any) -> None:
+        """Count what is to be kept, in the place of what has the same key.  BadValue when it is too much."""
+        size = len(str(key)) + len(json.dumps(value)) + 100  # what a name and a value of nothing take
+        total = self._bytes + size - self._sizes.get((kind, key), 0)
+        if total > MAX_BYTES:
+            raise BadValue(f"What the program saves takes more than {MAX_BYTES >> 20} MiB beside its files")
+        self._sizes[kind, key], self._bytes = size, total
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *groups, last = key.split(".")
+    if len(groups) > MAX_GROUPS:
+        raise BadValue(f"Field definition ({key}) missing in schema", field=key[:MAX_TEXT])
     for group in groups:
         inner = values.setdefault(group, {})
         if not isinstance(inner, dict):

@@ -13,10 +13,10 @@ from ..common.errors import BadRequest, Conflict, MethodNotAllowed, NotFound
 from ..common.idempotency import parse
 from ..common.streams import json_body
 from ..common.volume import Volume
-from . import bulk, crate, creation, dispatch, graph, lists, logs, reuse, shown, stream
+from . import bulk, crate, creation, dispatch, graph, lists, logs, reuse, shown, slug, stream
 from .automation import RestTrigger
 from .config import Settings
-from .given import document, free_slug, options, overrides, tags, text
+from .given import document, options, overrides, tags, text
 from .names import SlugExists
 from .once import once
 from .orm import Data, DataFile, Dependency, Process, Storage, newest
@@ -166,13 +166,14 @@ class RestData:
         if "name" in given:
             changes |= {"name": text(given, "name", 100) or "", "named_by_user": True}
         if given.get("slug") not in (None, data.slug):
-            changes["slug"] = free_slug(text(given, "slug", 100))
+            changes["slug"] = slug.free(text(given, "slug", 100))
         if "tags" in given:
             changes["tags"] = json.dumps(tags(given["tags"]))
         if not changes:
             cherrypy.response.status = 204
             return None
-        Data.update(changes).where(Data.id == data.id).execute()
+        with slug.alone(changes.get("slug")):
+            Data.update(changes).where(Data.id == data.id).execute()
         return _shown([Data.get_by_id(data.id)])[0]
 
     def DELETE(self, id: str) -> Any:

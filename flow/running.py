@@ -10,7 +10,7 @@ from ..common import orm
 from ..common.errors import BadRequest, Cancelled, IllegalMove, ServiceError
 from ..common.state import Opening
 from ..common.volume import Volume
-from . import creation, dispatch, fingerprint, logs, reuse
+from . import creation, dispatch, fingerprint, logs, reuse, spare
 from .annotating import annotate
 from .channel import Call
 from .config import Settings
@@ -41,7 +41,7 @@ def run(data: Data, executor: Executor, volume: Volume, settings: Settings) -> b
     Tells whether all that follows from its end was done with it, so that nobody need call ``dispatch.settle``.
     Raises what may be tried again (ExecutorFailed, NoSpace), and Cancelled.
     """
-    process = registered(data.process)
+    process = registered(data.process, data.also)
     definition = process.definition
     if definition.language == "workflow":
         expand(data, definition)
@@ -55,12 +55,14 @@ def run(data: Data, executor: Executor, volume: Volume, settings: Settings) -> b
         shelf.discard()
         if data.state not in Data.FINAL and not _overtaken(data):  # else it was kept with the end
             logs.keep(volume, data, place)
-        place.remove()
+        place.leave()
 
 
 def clear(volume: Volume) -> int:
     """Remove what workers that died have left of runs that are over, or are another attempt's by now."""
     cleared = 0
+    for path in spare.forgotten(volume.work / "flow"):
+        Workplace(path, 0, 0).remove()
     for path in _leftovers(volume):
         id, _, attempt = path.name.partition(".")
         row = Data.get_or_none(Data.id == int(id))
@@ -96,10 +98,12 @@ class _Run:
         self.definition = definition = process.definition
         self.executor, self.volume, self.settings = executor, volume, settings
         self.values = json.loads(data.input)
-        self.resources = effective(definition, json.loads(data.resources))
+        self.resources = effective(definition, json.loads(data.resources), self.values)
         self.report = Report(definition.output, self._store)
         self._told = self._asked = time.monotonic()
+        self._pause = TELL_SECONDS
         self._stop = False
+        shelf.check = self._go_on
 
     def through(self) -> bool:
         """Prepare, run, and close the account; tell whether what follows from the end was done with it."""
@@ -110,13 +114,13 @@ class _Run:
         if self.data.state != State.PR:
             begun = {} if self.data.state == State.PP else {"started": orm.now()}
             self.data.move(State.PR, forgettable=True, **begun)
-        commands = Commands(self.executor.view(program), Collector(self.executor.view(program), self.shelf))
+        view = self.executor.view(program)
+        commands = Commands(view, Collector(view, self.shelf, most=self.resources["storage"] << 30))
         with self.place.messages.open("ab") as file:
             self.journal = logs.Journal(file, self.settings.flow.max_log_bytes)
             outcome = self.executor.run(program, lambda call: self._heard(commands, call), self._cancelled)
         if outcome.ended == "cancelled":
-            self.data.heed()
-            raise Cancelled(f"Cancelled by {self.data.refresh().cancel}.")
+            self._go_on()
         return self._close(outcome)
 
     def _rename(self) -> None:
@@ -176,17 +180,20 @@ class _Run:
         """Apply what the program said; it waits for us where the effect must come first."""
         if call.name == STARTED:
             return
+        commands.collector.is_closed = self.report.failed
         for message in commands.messages(call):
             self.journal.add(message)
             self.report.apply(message)
-        if time.monotonic() - self._told > TELL_SECONDS:
+        if time.monotonic() - self._told > self._pause:
             self._tell()
 
     def _tell(self) -> None:
         if self.report.changed:
-            self._told = time.monotonic()
+            begun = time.monotonic()
             self.report.changed.clear()
             self.data.progress(**_account(self.report))
+            self._told = time.monotonic()
+            self._pause = max(TELL_SECONDS, 20 * (self._told - begun))  # a large account is told less often
 
     def _spawn(self) -> None:
         """Start what the program asked for by ``re-run``, now that its files are archived and its end is certain.
@@ -195,7 +202,7 @@ class _Run:
         """
         if self.report.spawned:
             self.data.fence()
-            for text in spawn(self.data, self.report.spawned, self.shelf.ids()):
+            for text in spawn(self.data, self.report.spawned, self.report.exported, self.shelf.ids()):
                 self.report.fail(text)
             self.data.reuse_key = None  # a copy of the result would not start it
 
@@ -245,6 +252,12 @@ class _Run:
             except (Cancelled, IllegalMove):
                 self._stop = True
         return self._stop
+
+    def _go_on(self) -> None:
+        """Raise what stops this run, if something does: Cancelled, or IllegalMove where another has the object."""
+        if self._cancelled():
+            self.data.heed()
+            raise Cancelled(f"Cancelled by {self.data.refresh().cancel}.")
 
     def _store(self, document: Any) -> int:
         return int(Storage.create(owner=self.data.owner, json=json.dumps(document)).id)

@@ -74,7 +74,9 @@ def _asked(session: requests.Session, method: str, url: str, **options: Any) -> 
     except requests.JSONDecodeError:
         raise NeighbourAway(f"What answers at {url} is no ingest.") from None
     except requests.RequestException as error:
-        raise NeighbourAway(f"ingest at {url} does not answer: {type(error).__name__}.") from error
+        raise NeighbourAway(
+            f"ingest at {url} does not answer: {type(error).__name__}. --ingest URL names another."
+        ) from error
     if answer.status_code in (502, 503, 504):
         raise NeighbourAway(f"ingest at {url} answers {answer.status_code}.")
     if answer.status_code != 200 or "job_id" not in said:

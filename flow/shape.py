@@ -6,12 +6,14 @@ and the complaint names what is wrong with it instead of nine ways in which it i
 
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import jsonschema
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 from referencing import Registry, Resource
 
 from .document import Document, Path, Refused
@@ -64,7 +66,25 @@ def _validator(name: str) -> Any:
         schema = documents[name]
     else:
         schema = {"$ref": f"urn:pacifica:flow:field#/$defs/{name}"}
-    return jsonschema.Draft202012Validator(schema, registry=registry)
+    return _Validator(schema, registry=registry)
+
+
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    """Let ``$`` be the end, as JSON Schema means it; to Python it may stand before a last newline too."""
+    if isinstance(value, str) and not re.search(re.sub(r"\$\Z", r"\\Z", pattern), value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    """Take whole numbers as they were in draft-04: ``1.0`` is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_Validator: Any = extend(
+    jsonschema.Draft202012Validator,
+    {"pattern": _pattern},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
 
 
 def _check_fields(fields: list[Any], document: Document, path: Path) -> None:

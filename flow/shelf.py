@@ -68,11 +68,17 @@ class Folder:
 
 @dataclass
 class Collector:
-    """Takes over what one run saves; ``kept`` holds each file once, by name, as it was last saved."""
+    """Takes over what one run saves; ``kept`` holds each file once, by name, as it was last saved.
+
+    ``most`` are the bytes that they may have together: links and holes make more of a file than the disk has of it.
+    """
 
     view: View
     shelf: Shelf
+    most: int = 1 << 62
     kept: dict[str, Kept] = field(default_factory=dict)
+    size: int = 0  # of what is kept
+    is_closed: bool = False  # what is saved now will be refused: it is only sized
 
     def take(self, entry: str, references: list[str], base: str = "") -> tuple[int, int]:
         """Take ``entry`` and its ``references`` over and return the bytes of the entry and of all of them.
@@ -95,9 +101,18 @@ class Collector:
             full.encode()  # UnicodeEncodeError: a name that is no UTF-8 cannot be archived
             if descriptor < 0:
                 self.shelf.directory(full)
+            elif self.is_closed:
+                counted[full] = os.fstat(descriptor).st_size
             elif full not in counted:
-                self.kept[full] = kept = self.shelf.file(full, descriptor)
-                counted[full] = kept.size
+                counted[full] = self._keep(full, descriptor)
+
+    def _keep(self, name: str, descriptor: int) -> int:
+        older = self.kept.pop(name).size if name in self.kept else 0
+        if self.size - older + os.fstat(descriptor).st_size > self.most:
+            raise ValueError(f"Saved files may have {self.most} bytes together")
+        self.kept[name] = kept = self.shelf.file(name, descriptor)
+        self.size += kept.size - older
+        return kept.size
 
 
 def _clone(source: int, target: int) -> bool:

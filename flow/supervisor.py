@@ -21,6 +21,7 @@ from .preamble import STARTED
 from .processes import Usage, tree, usage
 
 TICK_SECONDS = 0.1
+AWAKE_SECONDS = 0.0003  # after an answer to who calls so often: to fall asleep and wake takes longer than to answer
 READ_BYTES = 1 << 16
 
 
@@ -43,6 +44,8 @@ class Supervisor:
     peak: Usage = Usage(0.0, 0, 0)
     written: int = 0
     dropped: int = 0
+    answered: float = 0.0
+    often: bool = False
     channel: Channel = field(default_factory=Channel)
 
     def run(
@@ -93,7 +96,7 @@ class Supervisor:
             due = begun + TICK_SECONDS
             while True:
                 over = False
-                for key, _ in selector.select(max(due - time.monotonic(), 0)):
+                for key, _ in self._ready(selector, due):
                     if key.data is None:
                         over = True
                     elif not key.data():
@@ -106,6 +109,13 @@ class Supervisor:
                     if self.ended != "exited":
                         return
 
+    def _ready(self, selector: selectors.BaseSelector, due: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait until ``due`` for something to do."""
+        while (now := time.monotonic()) < self.answered + AWAKE_SECONDS and self.often:
+            if found := selector.select(0):
+                return found
+        return selector.select(max(due - now, 0))
+
     def _judge(self, pid: int, begun: float, disk: "DiskWatch") -> str:
         """Return what the program has to be ended by, ``exited`` if by nothing."""
         limits = self.limits
@@ -113,7 +123,8 @@ class Supervisor:
             return "cancelled"
         if limits.wall_seconds is not None and time.monotonic() - begun > limits.wall_seconds:
             return "wall_time"
-        now = usage(tree(pid), limits.memory_bytes)
+        pids = tree(pid)
+        now = usage(pids, limits.memory_bytes)
         self.peak = Usage(
             max(now.cpu_seconds, self.peak.cpu_seconds),
             max(now.memory_bytes, self.peak.memory_bytes),
@@ -123,7 +134,7 @@ class Supervisor:
             return "cpu_time"
         if limits.memory_bytes is not None and now.memory_bytes > limits.memory_bytes:
             return "memory"
-        return "disk" if disk.full() else "exited"
+        return "disk" if disk.full(pids) else "exited"
 
     def _carry(self, source: int, log: IO[bytes]) -> bool:
         """Append what has been printed to the log; False at the end."""
@@ -145,6 +156,9 @@ class Supervisor:
             self.on_call(call)
             if call.answer:
                 pipes.answer(call)
+                now = time.monotonic()
+                self.often = now - self.answered < 2 * AWAKE_SECONDS
+                self.answered = now
         return data != b""
 
     def _silent(self, pipes: Pipes) -> bool:

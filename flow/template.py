@@ -10,6 +10,7 @@ from plain Jinja (``docs/flow-process.md#templates``):
 """
 
 import functools
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +28,7 @@ from . import metering
 from .metering import NAME_SECONDS, NAME_STEPS, TooMuch, foreseen, metered, printable, sized
 
 MAX_CHARACTERS = 16 << 20  # of a rendered text
+_UNPRINTED = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_REPEAT = 1 << 20  # characters or items that one multiplication or power may make
 MAX_BITS = 4096  # of a number that a multiplication or power makes
 
@@ -86,11 +88,12 @@ class Engine:
         return str(self._within(lambda: _render(self._plain, text, context)))
 
     def name(self, text: str, context: Mapping[str, Any]) -> str:
-        """Render ``data_name``: ``?`` where it cannot be evaluated, and never more than 100 characters."""
+        """Render ``data_name``: ``?`` where it cannot be evaluated, one line, and never more than 100 characters."""
         try:
             name = _guarded(lambda: _render(self._plain, text, context), NAME_STEPS, NAME_SECONDS)
         except BadTemplate:
             return "?"
+        name = _UNPRINTED.sub(" ", name)
         return name if len(name) <= 100 else name[:97] + "..."
 
     def value(self, text: str, context: Mapping[str, Any]) -> Any:
@@ -98,7 +101,7 @@ class Engine:
         stripped = text.strip()
         if stripped.startswith("{{") and stripped.endswith("}}"):
             return self.expression(stripped[2:-2], context)
-        return self.text(text, context)
+        return self.text(stripped, context)
 
     def check(self, text: str) -> None:
         """Raise BadTemplate for a text that ``value`` can never evaluate: wrong syntax, or an unknown filter."""

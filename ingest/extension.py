@@ -67,4 +67,6 @@ class Extension:
         check_global(pax_records(data, offset), offset)
 
     def _long_name(self, data: bytes, _: int) -> None:
+        if not data.endswith(b"\0"):  # others read on to the next NUL, and so another name
+            raise fault.BadPax("The long name does not end with NUL.", offset=self.start or 0)
         self._given = (data.removesuffix(b"\0"), None, None)

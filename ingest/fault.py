@@ -171,7 +171,7 @@ class PaxTooLarge(BundleError):
 
 
 class BadPax(BundleError):
-    """The records of a pax header are malformed."""
+    """The records of a pax header, or a GNU long name, are malformed."""
 
     code = "bad_pax"
 

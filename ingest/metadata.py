@@ -5,6 +5,7 @@ memory (docs/formats.md#metadatatxt).
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,7 +79,7 @@ def _pieces(text: bytes | bytearray | memoryview) -> Iterator[bytes]:
     """
     start = _OPEN.match(text)
     if not start:
-        raise BadMetadataJson
+        raise _refusal(text, "it begins with a byte order mark", 0) if bytes(text[:3]) == BOM_UTF8 else BadMetadataJson
     at, size = start.end(), PIECE_BYTES
     while True:
         cut = _BETWEEN.search(text, at + size)
@@ -93,24 +94,32 @@ def _pieces(text: bytes | bytearray | memoryview) -> Iterator[bytes]:
                 return
             at, size = cut.end(), PIECE_BYTES
         elif cut is None:
-            raise BadMetadataJson(f"metadata.txt is not a JSON list in UTF-8: {fault}.")
+            raise _refusal(text, fault[0], None if fault[1] is None else at + fault[1] - 1)
         else:
             size *= 2
 
 
-def _fault(piece: bytes) -> str | None:
-    """Return what keeps ``piece`` from being a JSON list, None when nothing does."""
+def _fault(piece: bytes) -> tuple[str, int | None] | None:
+    """Return what keeps ``piece`` from being a JSON list, and at which byte where that is known; None: nothing does."""
     try:
         if not piece.isascii():
             piece.decode()
         _raws.decode(piece)
-    except UnicodeDecodeError:
-        return "it is not UTF-8"
+    except UnicodeDecodeError as error:
+        return "it is not UTF-8", error.start
     except RecursionError:
-        return "it is nested too deeply"
+        return "it is nested too deeply", None
     except msgspec.DecodeError as error:
-        return str(error).split(" (byte")[0]
+        said, _, byte = str(error).rstrip(")").partition(" (byte ")
+        return said, int(byte) if byte else None
     return None
+
+
+def _refusal(text: bytes | bytearray | memoryview, reason: str, byte: int | None) -> BadMetadataJson:
+    """Return the error of a text that goes wrong near ``byte``, if that is known; lines are counted from 1."""
+    place = {} if byte is None else {"line": bytes(text[:byte]).count(b"\n") + 1, "byte": byte}
+    where = "" if byte is None else f" near line {place['line']}, byte {byte}"
+    return BadMetadataJson(f"metadata.txt is not a JSON list in UTF-8: {reason}{where}.", **place)
 
 
 def _entry(raw: msgspec.Raw) -> Entry | MetadataError:

@@ -29,16 +29,16 @@ TURNED_BYTES = 64 << 10  # of metadata.txt in a block, at most: each of their bi
 
 
 def reread(volume: Volume, sidecar: Sidecar) -> Reread:
-    """Scan the bundle again and return what metadata.txt says of it, and which ids are damaged.
+    """Scan the bundle again; return what metadata.txt says of it, its rows as they are asked for, and what is damaged.
 
     BundleError or Damaged when it cannot be known what is in it.
     """
     path = Spooled(volume, sidecar.pack).pack
     mended: dict[int, bytes] = {}
     index, bad = _scanned(path, sidecar, mended)
-    with path.open("rb", buffering=0) as file:
 
-        def read(offset: int, size: int) -> Iterator[bytes]:
+    def read(offset: int, size: int) -> Iterator[bytes]:
+        with path.open("rb", buffering=0) as file:
             while size > 0:
                 number, start = divmod(offset, BLOCK)
                 file.seek(offset)
@@ -48,17 +48,16 @@ def reread(volume: Volume, sidecar: Sidecar) -> Reread:
                 yield piece[:size]
                 offset, size = offset + len(piece), size - len(piece)
 
-        if not _is_received(index, read, sidecar, bad):
-            mended |= _metadata_mended(path, index, sidecar, bad)
-            index, bad = _scanned(path, sidecar, mended)
-        declared = _Forgiving(index, read, Limits())
-        bundle = declared.check()
-        rows = list(bundle.rows(sidecar.first_id))
-        file_key_values = list(bundle.file_key_values(sidecar.first_id))
+    if not _is_received(index, read, sidecar, bad):
+        mended |= _metadata_mended(path, index, sidecar, bad)
+        index, bad = _scanned(path, sidecar, mended)
+    declared = _Forgiving(index, read, Limits())
+    bundle = declared.check()
+    file_key_values = list(bundle.file_key_values(sidecar.first_id))
     about = {**bundle.transaction, "key_values": bundle.key_values, "file_key_values": file_key_values}
     positions = {ordinal: position for position, ordinal in enumerate(bundle.files.ordinals)}
     damaged = [sidecar.first_id + positions[ordinal] for ordinal in declared.damaged]
-    return Reread(rows, about, sorted(damaged))
+    return Reread(bundle.rows(sidecar.first_id), about, sorted(damaged))
 
 
 def metadata_sum(index: Index) -> dict[str, str]:

@@ -223,8 +223,10 @@ def _length(max_bytes: int) -> int:
 def _metadata() -> str:
     """Return Upload-Metadata as it was sent, or raise BadRequest."""
     text = (_header("Upload-Metadata") or "").strip()
+    if len(text) > MAX_METADATA_BYTES:
+        raise BadRequest(f"Upload-Metadata: {len(text)} bytes are more than the {MAX_METADATA_BYTES} that are kept.")
     pairs = [pair.strip() for pair in text.split(",")] if text else []
-    if len(text) > MAX_METADATA_BYTES or not all(_PAIR.fullmatch(pair) for pair in pairs):
+    if not all(_PAIR.fullmatch(pair) for pair in pairs):
         raise BadRequest("Upload-Metadata: expected pairs of a key and a value in base64, parted by commas.")
     keys = [pair.partition(" ")[0] for pair in pairs]
     if len(set(keys)) < len(keys):

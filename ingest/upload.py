@@ -168,7 +168,7 @@ class _Judge:
 class _Progress:
     """Writes how far the body has come into the job's row, at most once a second, and so defers its deadline.
 
-    A body in chunks asks for room, of the disk and of what its owner may have, before it takes it.
+    A body in chunks asks for room, of what its owner may have, before it takes it; for the disk's asks ``room`` itself.
     """
 
     def __init__(self, job: Job, settings: Ingest, room: Reservation) -> None:
@@ -184,7 +184,6 @@ class _Progress:
         self.next = time.monotonic() + PROGRESS_SECONDS
         if self.job.bytes_total is None:
             self.allowed = received + max(self.ahead, BLOCK)
-            self.room.extend(received + self.ahead)
         try:
             self._write(received)
         except DatabaseAway as error:  # a body under way outlives a database restart; the last move decides

@@ -18,7 +18,7 @@ from pacifica.tests.system.faulty import FaultProxy
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import TAKING_IN, Suite
 
-pytest_plugins = ["pacifica.tests.system.results"]
+pytest_plugins = ["pacifica.tests.system.results", "pacifica.tests.system.turns"]
 
 _spec = importlib.util.spec_from_file_location("pacifica_test_nodes", Path(__file__).parent / "system" / "nodes.py")
 assert _spec is not None

@@ -80,7 +80,6 @@ def documented() -> list[Any]:
     return [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)]
 
 
-@pytest.mark.xdist_group("events")
 def test_the_events_of_a_job_are_as_documented(suite: Suite, consumer: Consumer) -> None:
     envelope, archived, failed, _ = documented()
     good = suite.finished(suite.upload(bundle({"a": b"alpha", "b": b"beta"}))["job_id"], 60)["job_id"]
@@ -98,7 +97,6 @@ def test_the_events_of_a_job_are_as_documented(suite: Suite, consumer: Consumer)
     assert (told[bad]["data"]["code"], told[bad]["data"]["message"]) == ("not_a_tar", suite.state(bad)["exception"])
 
 
-@pytest.mark.xdist_group("events")
 def test_what_happened_while_the_broker_was_away_is_told_once_it_is_back(
     suite: Suite, consumer: Consumer, broker: RabbitNode
 ) -> None:

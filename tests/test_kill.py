@@ -37,7 +37,6 @@ def alive(mortal: Mortal) -> Mortal:
     return mortal if not mortal.is_dead else mortal.start()
 
 
-@pytest.mark.xdist_group("kill")
 @pytest.mark.parametrize("step", STEPS)
 def test_a_job_that_was_killed_at_any_step_ends_once(alive: Mortal, step: str) -> None:
     before = alive.newest_job()
@@ -48,7 +47,6 @@ def test_a_job_that_was_killed_at_any_step_ends_once(alive: Mortal, step: str) -
         assert alive.state(answered)["state"] == "OK"
 
 
-@pytest.mark.xdist_group("kill")
 def test_a_job_that_kills_every_worker_is_given_up(alive: Mortal) -> None:
     step, before = "call pacifica.ingest.archiving:check after 1", alive.newest_job()
     job = alive.dies(step) or before + 1
@@ -65,7 +63,6 @@ def test_a_job_that_kills_every_worker_is_given_up(alive: Mortal) -> None:
     assert {f["name"]: alive.content(f["_id"]) for f in alive.files(job)}["a"] == CONTENTS["a"]
 
 
-@pytest.mark.xdist_group("kill")
 def test_killed_while_bodies_arrive_no_part_of_them_stays(alive: Mortal) -> None:
     posted, before = bundle({"x": bytes(3 << 20)}), alive.newest_job()
     host, port = alive.urls["ingest"].removeprefix("http://").split(":")

@@ -56,7 +56,6 @@ def status(suite: Mortal, uid: str) -> str:
     return requests.head(suite.cart(uid), timeout=10).headers["X-Pacifica-Status"]
 
 
-@pytest.mark.xdist_group("kill")
 @pytest.mark.parametrize(("hashtype", "step"), [*(("sha1", s) for s in COMPARED), *(("sha256", s) for s in STAGED)])
 def test_a_cart_that_was_killed_at_any_step_is_whole_or_in_error(
     mortal: Mortal, files: list[dict[str, Any]], hashtype: str, step: str
@@ -67,7 +66,7 @@ def test_a_cart_that_was_killed_at_any_step_is_whole_or_in_error(
         for one in wanted(files)
     ]
     mortal.start() if mortal.is_dead else None
-    mortal.armed.write_text(f"call {step}")
+    mortal.arm(f"call {step}")
     with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):  # dead before it could answer
         assert requests.post(mortal.cart(uid), json={"fileids": entries}, timeout=30).status_code == 201
     mortal.died(step)

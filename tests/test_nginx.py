@@ -21,8 +21,6 @@ from pacifica.tests.system.bundles import TRANSACTION, bundle, entry
 from pacifica.tests.system.fronted import Fronted
 from pacifica.tests.system.suite import until, wanted
 
-pytestmark = pytest.mark.xdist_group("nginx")
-
 ALICE, BOB = ("alice", "alice"), ("bob", "bob")
 LARGE = 256 << 20
 

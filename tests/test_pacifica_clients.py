@@ -12,7 +12,7 @@ import pytest
 from pacifica.tests.system.originals import Originals
 from pacifica.tests.system.suite import Suite
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("originals")]
+pytestmark = pytest.mark.timeout(600)
 
 CLI = "import sys; from pacifica.common.cli import main; sys.exit(main())"
 CATALOGUE = {

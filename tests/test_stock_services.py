@@ -12,7 +12,7 @@ from pacifica.tests.system.bundles import TRANSACTION, bundle, entry
 from pacifica.tests.system.originals import Originals
 from pacifica.tests.system.suite import Suite
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("originals")]
+pytestmark = pytest.mark.timeout(600)
 
 FILES = {"a.txt": b"alpha\n", "run/b.bin": bytes(range(256)) * 5000, "run/empty": b""}
 

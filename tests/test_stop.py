@@ -54,6 +54,7 @@ def test_an_idle_suite_ends_at_once(own_suite: Suite, number: int) -> None:
     with requests.Session() as kept:  # a connection that is kept alive keeps nobody waiting
         kept.get(f"{own_suite.urls['ingest']}/get_state?job_id=1", timeout=10)
         assert ended(own_suite, number) < 30
+    assert " WARNING " not in own_suite.log.read_text()
 
 
 @BOTH

@@ -392,6 +392,23 @@ def test_a_cart_deleted_while_it_is_planned_leaves_no_plan(site, monkeypatch):
     assert not any(site.volume.carts.rglob("*.plan"))
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_cart_deleted_while_its_plan_is_written_is_gone(site, monkeypatch, method):
+    entries, build = site.archive({"f": b"x"}), plans.build
+
+    def delete_meanwhile(*given):
+        assert site.delete("c").status_code == 200
+        return build(*given)
+
+    if method == "GET":
+        assert site.post("c", entries).status_code == 201
+    monkeypatch.setattr(plans, "build", delete_meanwhile)
+    answer = site.post("c", entries) if method == "POST" else site.get("c?filename=other")
+    assert answer.status_code == (201 if method == "POST" else 410)
+    assert site.head("c").status_code == 404
+    assert not any(site.volume.carts.rglob("*.plan*"))
+
+
 def test_a_file_replaced_in_the_archive_is_not_what_the_cart_declared(site):
     (entry,) = site.archive({"f": b"old"})
     site.post("c", [entry])

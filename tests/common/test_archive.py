@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pacifica.common import draft, ledger, orm
+from pacifica.common import draft, ledger, orm, volume
 from pacifica.common.archive import LocalArchive, make_archive
 from pacifica.common.errors import (
     BadConfiguration,
@@ -92,6 +92,23 @@ def test_a_put_that_cannot_fit_is_refused_before_its_body_is_asked_for(archive):
 
     with pytest.raises(NoSpace):
         archive.put(7, Incoming(fill=fill, length=1 << 60, mtime=0.0))
+
+
+def test_a_put_of_unknown_length_holds_room_as_it_grows_and_ends_where_there_is_none(archive):
+    """The others must not be promised what it will take."""
+    sent, held = io.BytesIO(bytes(24 * BLOCK)), []
+
+    def fill(view):
+        held.append(sum(volume._reserved.values()))
+        if sent.tell() >= 8 * BLOCK:
+            archive.volume.min_free = 1 << 60
+        return sent.readinto(view)
+
+    with pytest.raises(NoSpace):
+        archive.put(7, Incoming(fill=fill, length=None, mtime=1.5))
+    assert sent.tell() < 24 * BLOCK
+    assert min(held[8:]) >= BLOCK and sum(volume._reserved.values()) == 0
+    assert packs(archive) == [] and not any(archive.volume.spool.iterdir())
 
 
 def test_unknown_and_deleted_files_are_named_as_such_before_a_byte_is_asked_for(archive):

@@ -172,7 +172,7 @@ def test_the_embedded_defaults_put_all_state_under_one_folder(tmp_path):
     embed(tmp_path)
     settings = Reader(Settings, "kiln")()
     assert settings.archive.path == tmp_path / "archive"
-    assert settings.celery.broker_url == "memory://"
+    assert settings.celery.broker_url == "memory://localhost/"
 
 
 def test_a_data_folder_that_cannot_stand_in_a_url_is_refused(tmp_path):

@@ -9,16 +9,21 @@ import pytest
 from pacifica_test_nodes import wait_until
 
 from pacifica.common import broker as broker_room
-from pacifica.common import events, orm, outbox, publisher
+from pacifica.common import events, orm, outbox, publisher, sent
+from pacifica.common.config import Database
 
 KINDS = "pacifica.ingest.archived"
 
 
-@pytest.fixture
-def memory(sqlite):
+def in_memory():
     publisher._publisher = None
     yield outbox.configure("memory://")
     publisher._publisher = None
+
+
+@pytest.fixture
+def memory(sqlite):
+    yield from in_memory()
 
 
 @pytest.fixture
@@ -137,6 +142,58 @@ def test_an_event_of_another_name_is_refused(memory):
 def test_every_event_is_documented():
     text = (Path(events.__file__).parents[1] / "docs" / "events.md").read_text()
     assert [type for type in events.TYPES if f"`{type}`" not in text] == []
+
+
+# ---- what is out goes together ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(postgresql):
+    yield from in_memory()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Deletes by number alone, in this test."""
+    monkeypatch.setattr(sent, "TOGETHER_SECONDS", 3600)
+    monkeypatch.setattr(sent, "_held", sent._Held())
+
+
+def test_what_is_out_is_deleted_together_within_the_grace_that_the_sweeper_gives(elsewhere):
+    listener = tasks("memory://")
+    for id in range(3):
+        outbox.ring(listener.queue.name, "t", id, 0)
+    assert len(listener.all(3)) == 3
+    wait_until(lambda: waiting() == 0, outbox.GRACE_SECONDS, "the deletion of what is out")
+
+
+def test_many_are_deleted_without_a_wait(elsewhere, patient):
+    for id in range(sent.TOGETHER + 1):
+        outbox.ring("t.many", "t", id, 0)
+    assert waiting() == 1
+
+
+def test_rows_of_one_database_are_not_looked_for_in_the_next(elsewhere, postgres, patient):
+    outbox.ring("t.first", "t", 1, 0)
+    orm.disconnect()
+    url = postgres.create_database()
+    orm.connect(Database(peewee_url=url))
+    outbox.Outbox.create_table()
+    kept = outbox.Outbox.create(  # which has the same number
+        channel="task", routing_key="k", body="", created=0.0, ready_at=orm.clock() + 60
+    )
+    for id in range(sent.TOGETHER):
+        outbox.ring("t.second", "t", id, 0)
+    assert outbox.Outbox.get_or_none(id=kept.id) is not None
+    orm.disconnect()
+    postgres.drop_database(url)
+
+
+def test_a_sweeper_deletes_at_once_what_it_would_find_again(elsewhere):
+    outbox.Outbox.insert(
+        channel="task", routing_key="t.swept", body=broker_room.call("t", 1, 0), created=0.0, ready_at=0.0
+    ).execute()
+    assert (outbox.publish_pending(), waiting()) == (1, 0)
 
 
 # ---- the sweeper's part ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from pacifica.common import health, orm, rest, trace
+from pacifica.common.auth import public
 from pacifica.common.config import Auth
 from pacifica.common.errors import BadConfiguration, DatabaseAway, NoSpace
 from pacifica.common.version import VERSION
@@ -103,7 +104,7 @@ def test_nothing_but_exposed_resources_is_reached(app, path):
         ("/item", "", 400, {"parameters": ["name"]}),
         ("/download", "colour=1", 400, {"parameter": "colour"}),
         ("/stream/a/b", "", 404, {}),
-        ("/item/a", "number=%ff", 404, {}),
+        ("/item/a", "number=%ff", 400, {"message": "The query is not percent-encoded UTF-8."}),
     ],
 )
 def test_what_a_handler_has_no_use_for_is_the_clients_fault(app, path, query, status, fact):
@@ -126,6 +127,67 @@ def test_a_wrong_method_is_405_with_allow(app):
     status, headers, _ = call(app, "/broken", "DELETE")
     assert (status, headers["allow"]) == (405, "GET, HEAD, POST, PUT")
     assert call(app, "/nowhere", "DELETE")[0] == 404
+
+
+def test_a_method_is_told_by_the_path_that_it_needs():
+    class Items:
+        exposed = True
+
+        def GET(self, name: str = "", *, text: str = "") -> list[str]:
+            return [name, text]
+
+        def DELETE(self, name: str) -> str:
+            return name
+
+        def POST(self, name: str, action: str) -> list[str]:
+            return [name, action]
+
+    class Wanting:
+        exposed = True
+
+        def GET(self, *, text: str) -> str:
+            return text
+
+    class Root:
+        exposed, items, wanting = True, Items(), Wanting()
+
+        @public
+        def GET(self) -> None:
+            return None
+
+    app = rest.application(Root(), Settings(), service="test")
+
+    def answered(method: str, path: str) -> tuple[int, str]:
+        status, headers, _ = call(app, path, method)
+        return status, headers.get("allow", "")
+
+    assert answered("POST", "/items") == answered("DELETE", "/items") == (405, "GET, HEAD")
+    assert answered("POST", "/items/a") == (405, "DELETE, GET, HEAD")
+    assert answered("PUT", "/items/a/cancel") == (405, "POST")
+    for method, path in (("GET", "/items"), ("GET", "/items/a"), ("DELETE", "/items/a"), ("POST", "/items/a/b")):
+        assert answered(method, path) == (200, "")
+    assert answered("GET", "/items/a/cancel") == answered("POST", "/items/a/b/c") == (404, "")
+    assert answered("GET", "/wanting") == (400, "")
+
+
+@pytest.mark.parametrize("word", ["=?utf-8?q?=00=ff?=", "=?bogus?b?!?=", "=?utf-8?b?/w==?=", "=?utf-8?q?=0d=0aX:?="])
+def test_headers_are_taken_as_they_came(word):
+    class Root:
+        exposed = True
+
+        @public
+        def GET(self) -> list[str]:
+            return [cherrypy.request.headers["X-Word"], *cherrypy.request.cookie]
+
+    app = rest.application(Root(), Settings(), service="test")
+    status, _, body = call(app, "/", HTTP_X_WORD=word, HTTP_COOKIE=f"a={word}; b\x01")
+    assert (status, json.loads(body)) == (200, [word])
+
+
+def test_without_a_host_no_request_of_http_1_1_is_answered(app):
+    status, _, body = call(app, "/", HTTP_HOST=None)
+    assert (status, json.loads(body)["message"]) == (400, "HTTP/1.1 requires a 'Host' request header.")
+    assert call(app, "/", HTTP_HOST=None, SERVER_PROTOCOL="HTTP/1.0")[0] == 200
 
 
 def test_head_is_get_without_its_body(app):

@@ -9,7 +9,7 @@ import pytest
 
 from pacifica.common import volume as module
 from pacifica.common.errors import Conflict, NoSpace, VolumeAway
-from pacifica.common.volume import Volume, durable_write, keep, make_directory, new_name
+from pacifica.common.volume import AHEAD, BLOCK, Volume, durable_write, keep, make_directory, new_name
 
 
 @pytest.fixture
@@ -46,17 +46,21 @@ def test_a_pack_lies_two_levels_deep(volume):
 
 
 def test_a_body_of_unknown_length_holds_room_as_it_grows(volume):
-    free = volume.free()
+    ahead = []
     with volume.reserve(None) as growing:
-        growing.extend(free // 3)
-        growing.written(free // 4)
-        with pytest.raises(NoSpace), volume.reserve(free * 23 // 24):
-            pass
-        growing.extend(free // 2)
-        assert sum(module._reserved.values()) == free // 2 - free // 4
+        for total in range(0, 4 * AHEAD, 256 << 10):
+            growing.written(total)
+            ahead.append(sum(module._reserved.values()))
+            assert BLOCK <= ahead[-1] <= max(BLOCK, min(total, AHEAD))
+        assert max(ahead) == AHEAD
+        tight = volume.min_free
+        volume.min_free = 1 << 60
         with pytest.raises(NoSpace):
-            growing.extend(free * 2)
-        growing.extend(free // 3)  # what is held already asks for nothing
+            growing.written(4 * AHEAD + ahead[-1])
+        volume.min_free = tight
+        growing.written(4 * AHEAD + ahead[-1])
+        growing.release()
+        assert sum(module._reserved.values()) == 0
     assert sum(module._reserved.values()) == 0
 
 

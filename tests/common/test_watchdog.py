@@ -1,12 +1,15 @@
 """The watchdog: who hears nothing ends; who hears, has no room, is stopping or listens elsewhere does not."""
 
+import socket
 from dataclasses import dataclass
 
 import pytest
 from celery.worker import state
 
 from pacifica.common import watchdog as room
-from pacifica.common.watchdog import HANGING_SECONDS, MOST_ROWS, UNHEARD_SECONDS, Watchdog
+from pacifica.common.watchdog import HANGING_SECONDS, MOST_ROWS, UNHEARD_SECONDS, Lost, Watchdog
+
+LEASE = 20.0
 
 
 @dataclass(eq=False)
@@ -14,9 +17,8 @@ class Request:
     """A task at work."""
 
     id: str = "1"
-    name: str = "run"
-    args: tuple[int, int] = (1, 0)
     worker_pid: int = 99
+    time_start: float = 1000.0
 
 
 class Clock:
@@ -26,6 +28,9 @@ class Clock:
 
     def monotonic(self):
         return self.now
+
+    def time(self):
+        return 1000.0 + self.now
 
 
 @pytest.fixture
@@ -43,13 +48,13 @@ def watchdog(ended, killed, monkeypatch):
     monkeypatch.setattr(state, "all_total_count", [7])
     monkeypatch.setattr(state, "active_requests", set())
     monkeypatch.setattr(room, "time", Clock())
-    return Watchdog({"mine"}, slots=2, end=lambda: ended.append(True), kill=killed.append)
+    return Watchdog({"mine"}, slots=2, seconds=LEASE, end=lambda: ended.append(True), kill=killed.append)
 
 
 def rings(watchdog, seconds=UNHEARD_SECONDS, queue="mine", row=(1, 0)):
-    watchdog.rung(queue, "run", [row])
+    watchdog.rung(queue, [row])
     room.time.now += seconds
-    watchdog.rung(queue, "run", [row])
+    watchdog.rung(queue, [row])
 
 
 def test_a_worker_that_hears_none_of_its_rings_ends(watchdog, ended):
@@ -94,31 +99,38 @@ def test_a_backlog_of_any_length_proves_what_one_row_proves(watchdog, ended):
     rows = [(id, 0) for id in range(3 * MOST_ROWS)]
     for _ in range(2):
         for at in range(0, len(rows), 500):
-            watchdog.rung("mine", "run", rows[at : at + 500])
+            watchdog.rung("mine", rows[at : at + 500])
             room.time.now += 1.0
     assert ended
 
 
+def lost(pid=99, host=None, overdue=0.0):
+    return Lost(f"{host or socket.gethostname()}:{pid}:0123456789ab", overdue)
+
+
 def test_a_child_that_goes_on_with_a_row_that_it_has_lost_is_killed_and_counts_as_room(watchdog, ended, killed):
-    state.active_requests.update([Request("1"), Request("2", args=(2, 0), worker_pid=98)])
-    watchdog.rung("mine", "run", [(1, 1)])
+    state.active_requests.update([Request("1"), Request("2", worker_pid=98)])
+    room.time.now += LEASE + 1.0  # it had claimed its row a second after it began, or its last one by then
+    watchdog.rung("mine", [(1, 1)], [lost()])
     room.time.now += HANGING_SECONDS - 1
-    watchdog.rung("mine", "run", [])
+    watchdog.rung("mine", [])
     assert killed == []
     room.time.now += 1
-    watchdog.rung("mine", "run", [])
+    watchdog.rung("mine", [])
     assert killed == [99]
     rings(watchdog, row=(5, 0))
     assert ended
 
 
 @pytest.mark.parametrize(
-    ("task", "row"), [("run", (1, 0)), ("other", (1, 1)), ("run", (3, 1))],
-    ids=["not claimed yet", "a row of another table", "another's row"],
+    "one", [lost(pid=98), lost(host="another"), lost(overdue=2.0)],
+    ids=["another child's", "another host's", "given back in vain by the task before"],
 )  # fmt: skip
-def test_a_child_that_has_lost_nothing_is_left_alone(watchdog, killed, task, row):
+def test_a_child_that_has_lost_nothing_is_left_alone(watchdog, killed, one):
     state.active_requests.add(Request())
+    room.time.now += LEASE + 1.0
     for _ in range(3):
-        watchdog.rung("mine", task, [row])
+        watchdog.rung("mine", [(1, 1)], [one])
+        one = one._replace(overdue=one.overdue + HANGING_SECONDS)
         room.time.now += HANGING_SECONDS
     assert killed == []

@@ -176,6 +176,13 @@ def test_a_ringer_rings_for_what_is_due_once_and_writes_nothing_when_idle(parcel
     assert ring() == 1  # a cancellation is not put off
 
 
+def test_a_ringer_rings_for_so_many_in_a_pass_as_it_was_told(parcels):
+    ring = worker.ringer(Parcel, "q", "t", ["NEW"], most=3)
+    for _ in range(7):
+        Parcel.start(state="NEW")
+    assert [ring() for _ in range(4)] == [3, 3, 1, 0]
+
+
 def test_a_ringer_without_a_broker_leaves_the_rows_due(parcels):
     ring = worker.ringer(Parcel, "q", "t", ["NEW"])
     row = Parcel.start(state="NEW")

@@ -53,12 +53,12 @@ def store(tmp_path: Path) -> DatasetStore:
 def put(pack: Callable[..., Path]) -> Callable[..., Snapshot]:
     """Put, or patch when there is one (``new``: never), files under a LOI, by way of a zip."""
 
-    def store_files(store: DatasetStore, loi: Loi, files: Files, new: bool = False) -> Snapshot:
+    def store_files(store: DatasetStore, loi: Loi, files: Files, new: bool = False, at: float = AT) -> Snapshot:
         source = pack(files)
         with store.stage() as stage:
             held = store.holding(loi).holds if not new and store.exists(loi) else None
             deposit: Deposit = intake.take(source, stage.content, held=held)
-            facts = (store.patch if held else store.put)(loi, stage, deposit, AUTHOR, AT)
+            facts = (store.patch if held else store.put)(loi, stage, deposit, AUTHOR, at)
             return store.open(loi, facts.number)
 
     return store_files

@@ -49,6 +49,17 @@ def test_unchanged_files_are_stored_once_and_manifests_byte_for_byte(store: Data
     assert set(held["fixity"]) == {"md5"} and len(held["fixity"]["md5"]) == len(held["manifest"])
 
 
+def test_no_content_of_any_version_is_stored_again(store: DatasetStore, loi: Loi, put: Put) -> None:
+    """Whatever its place: many files of one content lie between others, and versions bring what others have."""
+    first = {f"{number:02}.dat": b"same" if number % 5 < 3 else b"%d" % number for number in range(40)}
+    second = {f"{number:02}.dat": b"%d" % (number // 2) for number in range(30, 90)}
+    for files in (first, second):
+        put(store, loi, {**files, "x.info": b"i"})
+    put(store, loi, {**dict(reversed([*second.items(), *first.items()])), "y.dat": b"new", "x.info": b"i"})
+    brought = store.root / ocfl.place(loi) / "v3" / "content"
+    assert sorted(path.name for path in brought.rglob("*")) == ["MANIFEST.yaml", "y.dat"]
+
+
 def test_an_upload_heals_content_that_rotted(store: DatasetStore, loi: Loi, put: Put) -> None:
     put(store, loi, ONE)
     rotten = store.root / ocfl.place(loi) / "v1/content/sub/b.dat"

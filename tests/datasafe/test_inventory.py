@@ -50,6 +50,18 @@ def test_what_another_program_has_spelt_is_read_too(indent: int | None) -> None:
     assert (told.name, told.address, told.message) == ("ü", "b", 'a\nb": {')
 
 
+@pytest.mark.parametrize("last", ["manifest", "state"])
+def test_a_list_may_end_with_an_entry_of_nothing(last: str) -> None:
+    tree = document(9)
+    lists = {"manifest": tree["manifest"], "state": tree["versions"]["v1"]["state"]}
+    lists[last] = lists[last] | {"d9": []}
+    tree["manifest"], tree["versions"]["v1"]["state"] = lists["manifest"], lists["state"]
+    found = Inventory(io.BytesIO(spelt(tree)))
+    assert found.head().name == "v3"
+    assert dict(found.lists("manifest")) == lists["manifest"]
+    assert dict(found.lists("versions", "v1", "state")) == lists["state"]
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"{}", b"[]", b"{\n}\n", b'{"id": 1}', b"\xff", spelt(document(3))[:-40]])
 def test_what_is_no_inventory_is_damaged(raw: bytes) -> None:
     with pytest.raises(Damaged):

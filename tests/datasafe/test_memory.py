@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import requests
 
 from pacifica.datasafe import manifest
+from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.datasets import manifest_of
 from pacifica.tests.system.suite import Suite
 
@@ -60,3 +62,38 @@ def test_a_dataset_goes_in_and_out_in_bounded_memory(suite: Suite, tmp_path: Pat
         subprocess.run(["curl", "-fsS", *words, f"{suite.urls['datasets']}/{loi}"], check=True, capture_output=True)
         assert memory(suite, "VmHWM") - idle <= MOST, words
     assert (tmp_path / "back.zip").stat().st_size > KINDS[kind][0] * KINDS[kind][1]
+
+
+FEW, COUNT = 2_000, 40_000
+GROWTH = {"audit": 18, "rebuild": 34}  # MiB for COUNT files in a pack and in a dataset; of 100,000 it is 35 and 52
+
+
+def peak(suite: Suite, command: str, database: Path) -> float:
+    """Run ``pacifica-datasafe-cmd`` on a database of its own, without the suite; return its largest size in MiB."""
+    code = (
+        "import sys; from pathlib import Path; from pacifica.datasafe.__main__ import cmd\n"
+        f"code = cmd(['dbsync']) or cmd(['{command}'])\n"
+        "print([line for line in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in line][0])\n"
+        "sys.exit(code)"
+    )
+    environment = suite.administrators | {"PACIFICA_DATABASE_PEEWEE_URL": f"sqlite:///{database}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-2]) / 1024
+
+
+def test_audit_and_rebuild_do_not_grow_with_what_they_read(suite: Suite, tmp_path: Path) -> None:
+    grown = dict.fromkeys(GROWTH, 0.0)
+    for count in FEW, COUNT:
+        job = suite.upload(bundle({f"{number:05}": b"%d" % number for number in range(count)}))["job_id"]
+        assert suite.finished(job)["state"] == "OK"
+        archive(tmp_path / "upload.zip", count, 100, zipfile.ZIP_STORED)
+        loi = requests.post(f"{suite.urls['datasets']}/42.1001/ds/exp/sa/42/cwepr", timeout=60).text
+        url = f"{suite.urls['datasets']}/{loi}"
+        subprocess.run(["curl", "-fsS", "-T", tmp_path / "upload.zip", url], check=True, capture_output=True)
+        suite.stop()
+        grown["rebuild"] = peak(suite, "rebuild", tmp_path / f"{count}.db") - grown["rebuild"]
+        grown["audit"] = peak(suite, "audit", tmp_path / f"{count}.db") - grown["audit"]
+        suite.start()
+    for command, most in GROWTH.items():
+        assert grown[command] <= most, grown

@@ -1,5 +1,6 @@
 """Whose datasets are whose, how they end, and what survives the processes and the database that knew of them."""
 
+import io
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,10 +10,10 @@ from typing import Any
 import pytest
 import requests
 
-from pacifica.common import orm
-from pacifica.common.errors import PreconditionFailed
-from pacifica.common.volume import Volume
-from pacifica.datasafe import once
+from pacifica.common import orm, volume
+from pacifica.common.errors import NoSpace, PreconditionFailed
+from pacifica.common.volume import BLOCK, Volume
+from pacifica.datasafe import once, staging
 from pacifica.datasafe.config import Datasafe
 from pacifica.datasafe.dataset import NoSuchDataset
 from pacifica.datasafe.inventory import Author
@@ -212,6 +213,27 @@ def test_an_upload_that_meets_a_deletion_does_not_bring_the_dataset_back(safe: S
         safe.put(loi, fill, len(body), Author(name="ada"), first=first)
     safe.settle()
     assert not safe.store.exists(loi) and not Pending.select().count()
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_body_of_unknown_length_holds_room_as_it_grows_and_ends_where_there_is_none(safe: Safe, first: bool) -> None:
+    loi = safe.create(SERIES, "ada")
+    if not first:
+        put(safe, loi, FILES)
+    sent, held = io.BytesIO(bytes(24 * BLOCK)), []
+
+    def fill(view: memoryview) -> int:
+        held.append(sum(volume._reserved.values()))
+        if sent.tell() >= 8 * BLOCK:
+            safe.volume.min_free = 1 << 60
+        return sent.readinto(view)
+
+    with pytest.raises(NoSpace):
+        safe.put(loi, fill, None, Author(name="ada"), first=first)
+    assert sent.tell() < 24 * BLOCK
+    assert min(held[1:]) >= BLOCK and sum(volume._reserved.values()) == 0
+    assert safe.store.exists(loi) is not first and not list(staging.orphans(safe.store.work))
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)

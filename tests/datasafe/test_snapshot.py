@@ -11,7 +11,7 @@ from pacifica.common.errors import Damaged, NotFound, RangeNotSatisfiable
 from pacifica.common.pace import PART
 from pacifica.datasafe import ocfl
 from pacifica.datasafe.dataset import DatasetStore
-from pacifica.datasafe.loi import Loi
+from pacifica.datasafe.loi import Loi, dataset
 from pacifica.datasafe.snapshot import Snapshot
 
 MIB = 1 << 20
@@ -40,6 +40,17 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (MIB - 1, MIB + 1), (MIB, 2 * MIB), (5, 2 * MIB + 777), (9, 9)])
 def test_any_range_is_that_part_of_the_file(snapshot: Snapshot, start: int, stop: int) -> None:
     assert b"".join(snapshot.read("big.dat", start, stop)) == BIG[start:stop]
+
+
+def test_the_etag_follows_names_contents_and_date(store: DatasetStore, loi: Loi, put: Put) -> None:
+    files = {"a.dat": b"a", "b.dat": b"b", "x.info": b"i"}
+    first = put(store, loi, files)
+    others = [{**files, "a.dat": b"b"}, {**files, "a.dat": b"b", "b.dat": b"a"}, {**files, "c.dat": b""}]
+    tags = [first.etag, *(put(store, loi, other).etag for other in others)]
+    assert len({*tags}) == 4
+    assert [store.open(loi, number).etag for number in range(1, 5)] == tags
+    assert put(store, dataset("42.1001/ds/exp/sa/42/cwepr/2"), files).etag == first.etag
+    assert put(store, dataset("42.1001/ds/exp/sa/42/cwepr/3"), files, at=1.8e9).etag != first.etag
 
 
 def test_what_is_not_there_is_said(snapshot: Snapshot) -> None:

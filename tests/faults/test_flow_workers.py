@@ -80,16 +80,19 @@ def test_a_worker_whose_pool_stands_still_ends_and_the_next_one_does_its_work(ho
     assert (ended["status"], ended["attempt"]) == ("OK", 1)
 
 
-def test_a_child_that_stands_still_with_a_run_is_replaced_and_the_run_is_done(house: House, tmp_path: Path):
+@pytest.mark.parametrize("is_taken_on", [False, True], ids=["rung for", "taken on"])
+def test_a_child_that_stands_still_with_a_run_is_replaced_and_the_run_is_done(
+    house: House, tmp_path: Path, is_taken_on: bool
+):
     suite, main = house.suite, house.suite.workers["flow"]
     house.kill(main.pid)
     main.wait(30)
     (tmp_path / "sitecustomize.py").write_text(HASTY)
     suite.environment["PYTHONPATH"] = str(tmp_path)
+    flow = Flow(suite)
     try:
+        held = flow.create("wait", {"after": flow.create("number")} if is_taken_on else {})
         suite.start_worker("flow")
-        flow = Flow(suite)
-        held = flow.create("wait")
         until(lambda: flow.get(held)["status"] == "PR", 60, "the run")
         (holder,) = suite.query("SELECT leased_by FROM data WHERE id = ?", str(held))[0]
         still = int(holder.split(":")[1])

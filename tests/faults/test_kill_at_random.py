@@ -50,7 +50,7 @@ def test_rows_of_a_bundle_that_were_half_written_are_written_once(tmp_path: Path
     step = f"call pacifica.common.orm:insert_rows {when}"
     suite = Mortal(tmp_path / "data", ["pacifica.common.orm:insert_rows"]).start()
     try:
-        suite.armed.write_text(step)
+        suite.arm(step)
         with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
             suite.upload(bundle(MANY))
         suite.died(step)

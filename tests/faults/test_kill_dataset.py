@@ -78,7 +78,7 @@ def staged(archive: Path) -> list[str]:
 def step_count(suite: Mortal, loi: str, method: str) -> int:
     counter = suite.armed.with_suffix(".count")
     counter.write_text("")
-    suite.armed.write_text("count 0")
+    suite.arm("count 0")
     assert send(suite, loi, method) == 200
     suite.armed.unlink()
     return len(counter.read_text().splitlines())
@@ -100,7 +100,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(mortal: Mortal, method: st
         loi = created(mortal)
         if method == "PATCH":
             assert send(mortal, loi, "PUT") == 200
-        mortal.armed.write_text(f"event {number}")
+        mortal.arm(f"event {number}")
         with suppress(requests.exceptions.RequestException):
             send(mortal, loi, method)
         mortal.kill()
@@ -154,9 +154,9 @@ def test_a_web_process_killed_within_an_upload_is_replaced_and_the_same_request_
     loi = created(scaled)
     if method == "PATCH":
         assert send(scaled, loi, "PUT", chunked=False) == 200
-    scaled.armed.write_text(f"call {step} 1")
+    scaled.arm(f"call {step} 1")
     assert sent() == 0
-    until(lambda: scaled.armed.read_text().startswith("done"), 30, f"death at {step}")
+    scaled.struck(step)
     scaled.armed.unlink()
     until(lambda: requests.get(url_of(scaled, loi), timeout=60).status_code < 300, 60, "another web process")
     assert held(scaled, loi) in (before, after)
@@ -257,7 +257,7 @@ def test_a_kill_at_each_single_step_of_a_script_leaves_the_old_or_the_new(tmp_pa
             orm.disconnect()
             here = tmp_path / f"step{step}"
             shutil.copytree(base, here)
-            armed.write_text(f"event {step}")
+            failpoint.arm(armed, f"event {step}")
             dead = dies(here, armed, lambda client: getattr(client, method)(loi, folders[method]))
             armed.unlink()
             client = connect(here, username="ada")  # which settles

@@ -85,7 +85,7 @@ def test_an_index_whose_worker_is_killed_at_any_step_has_every_entry_once(world:
         here = tmp_path / f"step{step}"
         here.mkdir()
         shutil.copy(tmp_path / "pacifica.db", here)
-        armed.write_text(f"event {step}" if step else "event 1000000")
+        failpoint.arm(armed, f"event {step}" if step else "event 1000000")
         dead = dies(here, armed, world) or not step
         connect(here)
         half += 0 < orm.rows("SELECT count(*) FROM unentered")[0][0] < 5

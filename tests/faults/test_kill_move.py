@@ -38,7 +38,7 @@ def test_a_move_that_was_killed_anywhere_ends_once_and_loses_no_file(tmp_path: P
         while not ended:
             before = mortal.newest_job()
             put()
-            mortal.armed.write_text(f"event {step}")
+            mortal.arm(f"event {step}")
             try:
                 post()
                 until(lambda: mortal.is_dead or not (left() or mortal.spooled()), 120, "death, or the end")

@@ -64,7 +64,7 @@ def test_a_cart_whose_web_and_worker_are_killed_anywhere_is_ready_in_the_end(tmp
             while died:
                 archive.on_tape = {1: 1}
                 archive.staged.clear()
-                mortal.armed.write_text(f"event {step}")
+                mortal.arm(f"event {step}")
                 uid = posted(mortal)
 
                 def over(uid: str = uid) -> bool:

@@ -80,9 +80,9 @@ class Staging(MortalScaled):
         """Arm ``step``, post a cart, and bring back what died over it; return the cart's uid."""
         parent = self.armed.with_name("armed.parent")
         parent.touch() if main else parent.unlink(missing_ok=True)
-        self.armed.write_text(f"call {step}")
+        self.arm(f"call {step}")
         uid = self.post_cart()
-        until(lambda: self.armed.read_text().startswith("done"), 60, f"death at {step}")
+        self.struck(step, 60)
         if main:
             until(lambda: self.workers["cartd"].poll() is not None, 30, "the death of the main process")
         self.restart()

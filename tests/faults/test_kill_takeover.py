@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pacifica.datasafe.dataset import DatasetStore
+from pacifica.tests.system import failpoint
 from pacifica.tests.system.datasets import manifest_of
 from pacifica.tests.system.suite import Suite
 
@@ -41,7 +42,7 @@ def test_a_takeover_killed_at_any_step_is_brought_to_its_end_by_the_next(tmp_pat
     path = {"PYTHONPATH": str(Path(__file__).parents[2] / ".namespace")}
     killed = 0
     for step in (1, 4, 9, 15, 22, 30, 38, 47, 56):
-        armed.write_text(f"event {step}")
+        failpoint.arm(armed, f"event {step}")
         done = subprocess.run(command, env=os.environ | path, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode in (0, DIED), done.stderr
         killed += done.returncode == DIED

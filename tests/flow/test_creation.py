@@ -6,7 +6,7 @@ import pytest
 
 from pacifica.common.errors import BadRequest, NotFound
 from pacifica.flow import bulk
-from pacifica.flow.creation import Owner, process_of
+from pacifica.flow.creation import Owner, create, process_of
 from pacifica.flow.orm import SCHEMA, Data, Process, newest
 
 
@@ -42,6 +42,25 @@ def test_many_whose_names_take_too_long_to_make_are_refused_and_none_is_stored(p
     with pytest.raises(BadRequest, match="take more than 0 s"):
         bulk.create(given, Owner("ann"))
     assert Data.select().count() == 3
+
+
+def test_of_two_that_take_a_slug_at_once_the_second_is_refused(database):
+    SCHEMA.sync()
+    document = {
+        "slug": "a",
+        "name": "a",
+        "type": "data:a:",
+        "version": "1.0.0",
+        "run": {"program": "", "language": "bash"},
+    }
+    process = Process.create(
+        slug="a", version="1.0.0", order=1, name="a", type="data:a:", category="Other:",
+        persistence="RAW", scheduling_class="batch", document=json.dumps(document), digest="",
+    )  # fmt: skip
+    create(process, {}, Owner("ann"), slug="same")  # after both have seen that it is free
+    with pytest.raises(BadRequest, match="The slug same is taken"):
+        create(process, {}, Owner("bob"), slug="same")
+    assert [row.owner for row in Data.select()] == ["ann"]
 
 
 @pytest.mark.parametrize("wanted", [{"slug": "none"}, {"id": 999}, {"id": 1 << 70}, {"id": -1}])

@@ -41,7 +41,7 @@ def test_a_minimal_definition_is_completed():
         "RAW",
     )
     assert (definition.scheduling_class, definition.language, definition.network) == ("batch", "bash", False)
-    assert effective(definition, {"cores": 3}) == {"cores": 3, "memory": 4096, "storage": 10}
+    assert effective(definition, {"cores": 3}, {}) == {"cores": 3, "memory": 4096, "storage": 10}
     assert restore(json.loads(json.dumps(definition.document))).document == definition.document
 
 
@@ -66,6 +66,10 @@ REFUSED = [
     (MINIMAL.replace("1.0.0", "1.0"), "version", 3),
     (MINIMAL.replace("1.0.0", "1.0.0.0"), "version", 3),
     (MINIMAL.replace("  name: A\n", ""), "'name' is a required property", 1),
+    (MINIMAL.replace("1.0.0", '"1.0.0\\n"'), "version", 3),
+    (MINIMAL.replace("slug: a", 'slug: "a\\n"'), "slug", 1),
+    (MINIMAL.replace("name: A", 'name: "A\\0"'), "NUL", 2),
+    (MINIMAL.replace("name: A", 'name: "A\\ud800"'), "surrogate", 2),
     (MINIMAL.replace("data:a", "'data:'"), "type", 4),
     (MINIMAL.replace("data:a", "data:A"), "type", 4),
     (MINIMAL.replace("slug: a", "slug: a b"), "slug", 1),
@@ -73,6 +77,8 @@ REFUSED = [
     (with_lines("colour: red"), "colour", 7),
     (with_lines("persistence: SOME"), "persistence", 7),
     (with_lines("requirements:", "  resources: {cores: 1.5}"), "cores", 8),
+    (with_lines("requirements:", "  resources: {memory: 512.0}"), "memory", 8),
+    (with_lines("requirements:", "  resources: {memory: 0}"), "memory", 8),
     (with_lines("requirements:", "  resources: {gpu: 1}"), "gpu", 8),
     (with_lines("requirements: {expression-engine: mako}"), "expression engine 'mako' not supported", 7),
     (with_lines("entity: {type: a}", "flow_collection: b"), "only one of", 8),
@@ -84,6 +90,7 @@ REFUSED = [
     (with_input("- {name: 1a, label: x, type: 'basic:string'}"), "input.0.name", 8),
     (with_input("- {name: a, type: 'basic:string'}"), "label", 8),
     (with_input("- {name: a, label: x}"), "group", 8),
+    (with_input('- {name: "a\\n", label: x, type: "basic:string"}'), "input.0.name", 8),
     (with_input("- {name: a, label: x, type: 'basic:strin'}"), "input.0.type", 8),
     (with_input("- {name: a, label: x, type: 'list:basic:json'}"), "input.0.type", 8),
     (with_input("- {name: a, label: x, type: 'data:a', default: 1}"), "default", 8),

@@ -58,3 +58,14 @@ def test_an_object_that_was_put_off_waits_and_the_end_of_a_parent_is_heard_at_on
     assert row.not_before > orm.clock() + 600
     dispatch.sweep()
     assert Data.get_by_id(broken.id).tries == 1
+
+
+@pytest.mark.parametrize(("classes", "rung"), [([False, False, False], 2), ([True, False], 1), ([True, True], 2)])
+def test_an_end_rings_for_all_children_but_the_one_that_its_worker_takes_on(objects, classes, rung):
+    parent = objects(State.OK)
+    waiting = [objects(State.RE, parent, interactive=interactive) for interactive in classes]
+    orm.execute("DELETE FROM outbox")
+    with orm.transaction():
+        assert dispatch.lead_on(parent)
+    assert {Data.get_by_id(row.id).state for row in waiting} == {State.WT}
+    assert orm.rows("SELECT count(*) FROM outbox") == [(rung,)]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pacifica.flow.bubblewrap import BubblewrapExecutor
+from pacifica.flow.bubblewrap import BubblewrapExecutor, _kill
 from pacifica.flow.choice import choose
 from pacifica.flow.doctor import examine
 from pacifica.flow.executor import MIB, ExecutorFailed, Limits, Program, Workplace, program_user, reachable
 from pacifica.flow.local import LocalExecutor
+from pacifica.tests.system.suite import until
 
 
 def quick(**limits):
@@ -221,6 +223,16 @@ def test_a_disk_filler_is_ended(run, executor, filler):
     assert ran.outcome.ended == "disk"
 
 
+def test_what_others_write_is_not_blamed_on_a_program(run, executor, open_folder):
+    def fill(call):
+        with (open_folder / "others").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 200 * MIB)
+
+    program = "set +x; exec 9>x; rm x; head -c 1000000 /dev/zero >&9; re-info filled; sleep 1"
+    ran = run(executor, program, limits=Limits(disk_bytes=40 * MIB, wall_seconds=20), on_call=fill)
+    assert (ran.outcome.ended, ran.outcome.returncode) == ("exited", 0)
+
+
 def test_a_fork_bomb_is_bounded_and_ended(run, executor):
     mark = f"77{time.monotonic_ns() % 10**9}"
     bomb = "set +x; b() { b | b & }; b 2>/dev/null; sleep 5"
@@ -312,6 +324,27 @@ def test_kill_all_reaches_the_program_only(run, sandbox):
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_who_ends_bubblewrap_before_it_has_told_its_child_ends_that_too(tmp_path):
+    child = tmp_path / "child"
+    bash = ["bash", "-c", f"sleep 100 & echo $! >{child}.part; mv {child}.part {child}; kill -STOP $$"]
+    process = subprocess.Popen(bash, start_new_session=True)
+    until(child.exists, what="the child")
+    _kill(process.pid, False)
+    assert process.wait(10) == -signal.SIGKILL
+    path = Path("/proc") / child.read_text().strip() / "stat"
+    until(lambda: not path.exists() or path.read_text().rpartition(")")[2].split()[0] == "Z", what="the child's end")
+
+
+def test_a_run_directory_of_the_same_attempt_is_made_anew(open_folder):
+    for _ in range(2):
+        place = Workplace.make(open_folder / "77.1")
+        assert sorted(path.name for path in place.work.iterdir()) == [".tmp", "jsonout.txt", "stdout.txt"]
+        assert place.stdout.stat().st_size == 0
+        (place.work / "left").touch()
+        place.stdout.write_text("of the claim that was lost")
+    place.remove()
 
 
 def test_two_sandboxes_do_not_share_their_limit_on_processes(run, sandbox):

@@ -72,6 +72,9 @@ def test_the_exit_code_says_how_it_ended(flow, command):
     late = int(command("run", "wait", "--wait", "--timeout", "0.1", code=4).stdout)
     assert command("cancel", late).stdout == f"cancelled: {late}\n"
     assert flow.ended(late)["process_error"] == ["Processing was cancelled."]
+    again = command("cancel", late, code=1)
+    assert (again.stdout, "has ended already" in again.stderr) == ("", True)
+    assert command("cancel", late, "--graph").stdout == "cancelled: \n"
     for words in (
         ["run", "nothing"],
         ["run", "number", "value=x"],

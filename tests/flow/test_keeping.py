@@ -54,6 +54,25 @@ def another_ends(volume, id, attempt, path):
         archived(volume, other, path)
 
 
+def test_taking_over_is_given_up_when_the_run_is(volume, path):
+    class Stopped(Exception):
+        pass
+
+    shelf, asked = ArchiveShelf(volume), []
+
+    def check():
+        asked.append(len([*volume.spool.iterdir()]))
+        if len(asked) > 3:
+            raise Stopped
+
+    shelf.check = check
+    os.truncate(path, 1 << 30)
+    with path.open("rb") as file, pytest.raises(Stopped):
+        shelf.file("out.txt", file.fileno())
+    assert asked == [0, 1, 1, 1]
+    assert [*volume.spool.iterdir()] == []
+
+
 def test_an_attempt_that_stood_still_while_another_archived_its_files_archives_nothing(
     database, volume, path, monkeypatch
 ):

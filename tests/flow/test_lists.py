@@ -15,7 +15,7 @@ from pacifica.flow.orm import SCHEMA, Data, FlowSystem, Process
 from pacifica.flow.query import LOOKUPS
 from pacifica.flow.words import words_of
 
-WORDS = ["Mouse", "liver", "raw", "Über", "run", "42", "a_b", "liverwort"]
+WORDS = ["Mouse", "liver", "raw", "Über", "run", "42", "a_b", "liverwort", "Łódź", "ΟΔΟΣ"]
 TAGS = ["t", "t1", "x,y", "ü", 'quote"d']
 MOMENT = 1_700_000_000.25
 
@@ -78,6 +78,12 @@ CASES = {
     "name__contains=Üb": ("Üb", lambda row: "Üb" in row.name),
     "name__contains=_": ("_", lambda row: "_" in row.name),
     "name__contains=": ("", lambda row: True),
+    "name__icontains=üB": ("üB", lambda row: "Üb" in row.name),
+    "name__icontains=Ü": ("Ü", lambda row: "Üb" in row.name),
+    "name__icontains=ŁÓDŹ": ("ŁÓDŹ", lambda row: "Łódź" in row.name),
+    "name__icontains=sigma": ("\u03c3", lambda row: "ΟΔΟΣ" in row.name),
+    "name__istartswith=łó": ("łó", lambda row: row.name.startswith("Łódź")),
+    "name__iexact=ł": ("łÓDŹ \u03bf\u03b4\u03bf\u03c2", lambda row: False),
     "name__icontains=M": ("M", lambda row: "m" in row.name.lower()),
     "name__icontains=mO": ("mO", lambda row: "mo" in row.name.lower()),
     "name__istartswith=l": ("l", lambda row: row.name.startswith("l")),

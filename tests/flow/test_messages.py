@@ -133,6 +133,11 @@ SAID = [
         log("error", "Unexpected error in 're-info': info() takes 1 positional argument but 2 were given"),
     ),
     (("info", "bad \udcff"), log("info", "bad \ufffd")),
+    (("info", "half \ud800"), log("info", "half ?")),
+    (("half \ud800", "x"), log("error", "Unknown command: 'half ?'")),
+    (("save", "k", "1e400"), output("k", "1e400")),
+    (("save", "k", "1e-400"), output("k", 0.0)),
+    (("save", "k", '["\\ud800", "\\u0000"]'), output("k", ["?", "\ufffd"])),
     (("progress", "0.5"), [Message("progress", 50)]),
     (("progress", "0.125"), [Message("progress", 12)]),
     (("progress", "1"), [Message("progress", 100)]),
@@ -148,6 +153,8 @@ SAID = [
     (("checkrc", "2", "1", "text"), [Message("update_rc", {"rc": 2, "error": "text"})]),
     (("checkrc", "2", "x", "text"), log("error", "Invalid return code: 'x'.")),
     (("checkrc", "x"), log("error", "Invalid return code: 'x'.")),
+    (("checkrc", "2147483648"), log("error", "Invalid return code: '2147483648'.")),
+    (("checkrc", "9" * 5000), log("error", f"Invalid return code: '{'9' * 5000}'.")),
     (("export", "a.txt"), [Message("export_files", ["a.txt"])]),
     (("export", "dir"), log("error", "Referenced file does not exist: 'dir'.")),
     (("run", "slug", '{"a": 1}'), [Message("run", {"process": "slug", "input": {"a": 1}})]),
@@ -166,6 +173,15 @@ SAID = [
 @pytest.mark.parametrize(("call", "messages"), SAID, ids=[str(call)[:60] for call, _ in SAID])
 def test_commands_mean_what_the_original_ones_mean(say, call, messages):
     assert say(*call) == messages
+
+
+def test_a_document_is_as_sound_as_a_value(say, work):
+    (work / "far.json").write_text('{"a": 1e400}')
+    assert say("save", "k", "far.json")[0].data["error"].startswith("Unexpected error in 're-save': Value must be")
+    (work / "deep.json").write_text("[" * 700 + "]" * 700)
+    assert say("save", "k", "deep.json")[0].data["error"].startswith("Unexpected error in 're-save': Value must be")
+    (work / "half.json").write_text('{"\\ud800": "\\u0000"}')
+    assert say("save", "k", "half.json") == output("k", {"?": "\ufffd"})
 
 
 def test_paths_are_relative_to_where_the_command_was_called(say):
@@ -307,6 +323,55 @@ def test_return_codes_and_checks_at_the_end(calls, code, rc, error):
 def test_texts_are_cut_and_kept_once():
     account = report(("info", "a"), ("info", "a"), ("info", "x" * 256), ("info", "y" * 255))
     assert account.info == ["a", "x" * 252 + "...", "y" * 255]
+
+
+def test_a_key_of_more_groups_than_a_definition_can_have_is_an_error():
+    report = Report([], lambda document: 1)
+    report.apply(Message("update_output", {"a." * 5000 + "b": 1}))
+    assert (report.output, report.failed) == ({}, True)
+    assert report.error[0].startswith("Field definition (a.a.a.")
+
+
+def test_what_is_kept_of_a_run_beside_its_files_is_bounded():
+    report, half = Report([{"name": "doc", "label": "D", "type": "basic:json:"}], lambda document: 1), "x" * (40 << 20)
+    for _ in range(3):
+        report.apply(Message("update_output", {"k": half}))  # in the place of the one before
+    assert not report.failed
+    for message in (
+        Message("update_output", {"other": half}),
+        Message("update_output", {"doc": half}),
+        Message("annotate", {"a": half}),
+        Message("run", {"process": "p", "input": half}),
+    ):
+        report.apply(message)
+        assert report.error == ["What the program saves takes more than 64 MiB beside its files"]
+        report.failed, report.error = False, []
+    assert list(report.output) == ["k"]
+    for _ in range(1001):
+        report.apply(Message("run", {"process": "p", "input": {}}))
+    assert (len(report.spawned), report.error) == (1000, ["A program starts at most 1000 others"])
+
+
+def test_saved_files_are_no_larger_together_than_the_run_may_store(work, tmp_path):
+    collector = Collector(View("/work", work), Folder(tmp_path / "shelf"), most=12)
+    commands = Commands(collector.view, collector)
+
+    def save(name):
+        (message,) = commands.messages(Call("save-file", "/work", ("k", name)))
+        return message.data
+
+    for _ in range(5):
+        assert "k" in save("a.txt")  # the same file counts once
+    (work / "b.txt").hardlink_to(work / "a.txt")
+    assert "k" in save("b.txt")
+    (work / "hole").touch()
+    os.truncate(work / "hole", 1 << 40)
+    wrong = {"error": "Unexpected error in 're-save-file': Saved files may have 12 bytes together"}
+    assert save("hole") == save("dir/b.txt") == wrong
+    (work / "a.txt").write_text("1")
+    assert "k" in save("a.txt")
+    assert "k" in save("dir/b.txt")
+    assert (sorted(collector.kept), collector.size) == (["a.txt", "b.txt", "dir/b.txt"], 9)
 
 
 def test_a_dotted_key_through_a_value_is_an_error():

@@ -48,6 +48,16 @@ def test_lower_and_same_versions_are_skipped_and_force_overwrites(tmp_path):
     assert verdicts(tmp_path, {"a": Version(2)}, force=True) == [("skip", "Skip processor a: newer version installed")]
 
 
+def test_what_the_original_passes_over_is_a_skip(tmp_path):
+    python = "- {slug: p, name: P, version: 1.0.0, type: data:p, run: {language: python}}\n"
+    both = "- {slug: b, name: B, version: 1.0.0, type: data:b, run: {}, entity: {type: e}, flow_collection: c}\n"
+    (tmp_path / "a.yml").write_text(python + both)
+    assert verdicts(tmp_path) == [
+        ("skip", "Skip processor p: execution engine 'python' not supported: processes in Python come later"),
+        ("skip", "Skip processor b: only one of 'flow_collection' and 'entity' fields allowed"),
+    ]
+
+
 @pytest.fixture
 def register(sqlite, capsys):
     """The command, as ``pacifica-flow-cmd register`` runs it: its exit code, and the lines that it prints."""
@@ -99,6 +109,41 @@ def test_what_the_folders_no_longer_hold_is_taken_back(tmp_path, register):
     ]
 
 
+def test_what_was_retired_runs_again_when_it_is_registered_again(tmp_path, register):
+    write(tmp_path, "a.yml", ("a", "1.0.0", "a"))
+    register(tmp_path)
+    Process.update(is_active=False).execute()
+    assert register(tmp_path) == (0, [f"{tmp_path}/a.yml:1: Activated a"])
+    assert Process.get().is_active
+    Process.update(is_active=False).execute()
+    write(tmp_path, "a.yml", ("a", "1.0.0", "other"))
+    retired = "Skip processor a: same version installed, retired and not the same: --force overwrites it"
+    assert register(tmp_path) == (0, [f"{tmp_path}/a.yml:1: {retired}"])
+    assert not Process.get().is_active
+    assert register(tmp_path, "--force") == (0, [f"{tmp_path}/a.yml:1: Updated a"])
+    assert Process.get().is_active
+
+
+@pytest.mark.parametrize("spoil", ["- slug: [\n", None])
+def test_what_cannot_be_read_takes_nothing_back(tmp_path, register, spoil):
+    folder = tmp_path / "held"
+    write(folder, "a.yml", ("a", "1.0.0", "a"))
+    register(folder)
+    if spoil is None:
+        folder = tmp_path / "no-such-folder"
+    else:
+        (folder / "a.yml").write_text(spoil)
+    code, lines = register(folder, "--retire")
+    assert (code, len(lines)) == (1, 1)
+    assert "cannot be read: No such file" in lines[0] or "Not valid YAML" in lines[0]
+    assert Process.get().is_active
+
+
+def test_one_file_may_be_named(tmp_path):
+    write(tmp_path, "a.yml", ("a", "1.0.0", "a"))
+    assert verdicts(tmp_path / "a.yml") == [("insert", "Inserted a")]
+
+
 def test_a_file_that_cannot_be_read_is_a_verdict(tmp_path):
     write(tmp_path, "b.yml", ("b", "1.0.0", "b"))
     (tmp_path / "a.yml").symlink_to("a.yml")
@@ -117,15 +162,14 @@ def test_all_published_definitions_register_as_the_original_would(published):
                 refused.append((verdict.found.slug or verdict.found.file.name, verdict.message))
     assert totals == {
         ("resolwe", "insert"): 54,
-        ("resolwe", "skip"): 2,
-        ("resolwe", "refuse"): 6,
+        ("resolwe", "skip"): 3,
+        ("resolwe", "refuse"): 5,
         ("resolwe-bio", "insert"): 67,
     }
     # what the original refuses too: its own bad samples, an older syntax, and a file that holds no processes
     assert {slug for slug, _ in refused} == {
         "test-bloated",
         "test-broken-invalid-expression-engine",
-        "test-broken-invalid-execution-engine",
         "test-wrong-type",
         "test-out-of-range",
         "data.yaml",

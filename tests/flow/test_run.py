@@ -1,6 +1,7 @@
 """Flow as a whole: the real suite, real programs, real files."""
 
 import hashlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -111,6 +112,7 @@ def test_an_output_is_fetched_in_a_cart_by_curl_and_read_by_the_next_process(flo
         ({"process": {"slug": "sum"}, "input": {"file": {"file": "x", "file_temp": "/etc/shadow"}}}, 400),
         ({"process": {"slug": "sum"}, "input": {"file": {"file": "x", "file_temp": "archive:999999"}}}, 404),
         ({"process": {"slug": "number"}, "resources": {"cores": True}}, 400),
+        ({"process": {"slug": "number"}, "slug": "a b"}, 400),
         ({"process": {"slug": "number"}, "unknown": 1}, 400),
         ([], 400),
     ],
@@ -192,6 +194,18 @@ def test_a_change_leaves_what_can_never_change(flow):
     assert requests.patch(f"{flow.url}/data/{other}", json={"slug": "my-seven"}).status_code == 400
     assert requests.delete(url).status_code == 204
     assert requests.get(url).status_code == 404
+
+
+def test_nobody_can_take_the_slugs_of_objects_to_come(flow):
+    process, last = {"slug": "number"}, flow.create("number")
+    coming = [{"process": process, "slug": f"number-{last + ahead}"} for ahead in range(10, 30)]
+    made = requests.post(f"{flow.url}/data/bulk", json=[*coming, *[{"process": process}] * 5])
+    assert made.status_code == 201, made.text
+    ids = [*made.json()["ids"], *(flow.create("number") for _ in range(10))]
+    slugs = {id: flow.get(id)["slug"] for id in ids}
+    assert len(set(slugs.values())) == len(ids)
+    lengthened = [id for id in ids[20:] if re.fullmatch(f"number-{id}-[0-9a-f]{{32}}", slugs[id])]
+    assert lengthened == [id for id in ids[20:] if last + 10 <= id < last + 30] != []
 
 
 def test_a_stored_document_is_read_and_projected(flow):

@@ -2,12 +2,13 @@
 
 import itertools
 import random
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 
-from pacifica.flow.channel import MAX_MESSAGE, MAX_OPEN, Channel
+from pacifica.flow.channel import MAX_HELD, MAX_MESSAGE, MAX_OPEN, Channel
 from pacifica.flow.local import LocalExecutor
 
 ALL = [
@@ -124,6 +125,13 @@ def test_many_shells_may_talk_at_once(run):
     assert all(call.arguments[1] == f"{int(call.arguments[0][0]):04000d}" for call in calls)
 
 
+@pytest.mark.parametrize("begun", ["1.1 =", "x" * 70_000, "1.1 (? "])
+def test_what_others_have_begun_to_write_spoils_no_call(run, begun):
+    ran = run(LocalExecutor(), f"printf %s {shlex.quote(begun)} >&$RE_OUT; re-save k 1; re-info heard")
+    assert ran.outcome.ended == "exited"
+    assert (ran.report.output, ran.report.info) == ({"k": 1}, ["heard"])
+
+
 def test_a_shell_that_is_killed_while_it_waits_holds_up_nobody(run):
     def slow(call):
         calls.append(call.arguments[0])
@@ -217,7 +225,7 @@ def test_records_are_put_together_in_any_cut():
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"garbage", b"1.1 ~! []", b"1.1 =x []", b"1.1 =![]", b"1.1 +! x", b"x" * 100 + b" =! []"]
+    "line", [b"garbage", b"1.1 ~! []", b"1.1 =x []", b"1.1 =![]", b"1.1 +! x", b"x" * 100 + b" =! []"]
 )
 def test_nonsense_is_counted_and_dropped(line):
     channel = Channel()
@@ -236,6 +244,19 @@ def test_a_call_without_sense_is_answered_all_the_same(text):
     assert [(call.name, call.answer) for call in calls] == [("", b"1.1\n")]
 
 
+def test_many_messages_that_never_end_are_not_kept_together():
+    channel, record = Channel(), b"x" * 60_000
+    for number in range(100):
+        channel.feed(b"%d.1 (! %s\n" % (number, record))
+        for _ in range(100):
+            channel.feed(b"%d.1 +! %s\n" % (number, record))
+    held = sum(len(one or b"") for one in channel._open.values())
+    assert held == channel._held <= MAX_HELD
+    said = [call for number in range(100) for call in channel.feed(b"%d.1 )? x\n" % number)]
+    assert [(call.name, call.answer) for call in said] == [("", b"%d.1\n" % number) for number in range(100)]
+    assert (channel._held, len(channel.feed(b'1.1 =! ["info", "/", "still heard"]\n'))) == (0, 1)
+
+
 def test_a_message_past_its_limit_is_refused_and_memory_stays_bounded():
     channel, piece = Channel(), b"x" * 60_000
     channel.feed(b"1.1 (? " + piece + b"\n")
@@ -245,5 +266,6 @@ def test_a_message_past_its_limit_is_refused_and_memory_stays_bounded():
     for number in range(MAX_OPEN * 2):
         channel.feed(b"%d.1 (! x\n" % number)
     assert len(channel._open) <= MAX_OPEN
+    assert channel._held == sum(len(held or b"") for held in channel._open.values())
     channel.feed(b"z" * 200_000)
     assert len(channel._rest) == 0

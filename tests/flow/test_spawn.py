@@ -86,6 +86,13 @@ def test_a_run_says_how_it_ran_and_keeps_every_message(flow):
     assert data["size"] == len("41\n") + len(stdout.encode()) + sum(len(line) + 1 for line in lines)
 
 
+def test_what_is_saved_after_the_first_error_is_refused_and_not_kept(flow):
+    data = flow.ended(flow.create("saves-late"))
+    assert data["output"]["file"]["file"] == "early.txt"
+    assert [file["name"] for file in flow.get(data["id"], "/files")] == ["early.txt"]
+    assert data["process_warning"] == ["1 later messages of the program were refused because of the error above"]
+
+
 def test_a_name_that_tells_of_inputs_is_told_when_they_are_there(flow):
     source = flow.create("number", {"value": 6})
     named = flow.create("named-by-parent", {"source": source})

@@ -20,8 +20,6 @@ from pacifica.flow.stream import OfOwner
 from pacifica.tests.system.flows import PROCESSES, Flow
 from pacifica.tests.system.suite import Suite, until
 
-pytestmark = pytest.mark.xdist_group("stream")  # its suites take longer to start than to be tested
-
 MOST = 3
 
 

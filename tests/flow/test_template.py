@@ -100,6 +100,14 @@ def test_names_are_not_quoted_and_are_cut():
     assert len(ENGINE.name("{{ x }}", {"x": "y" * 100})) == 100
 
 
+def test_the_text_of_an_input_is_stripped_as_an_expression_is():
+    assert Engine().value("  a {{ x }} ", {"x": "b "}) == "a b "
+
+
+def test_a_name_is_one_line_that_any_database_takes():
+    assert Engine().name("{{ x }}", {"x": "a\nb\0c\ud800d\u2028e"}) == "a b c d e"
+
+
 def test_expressions_keep_their_native_type():
     assert ENGINE.value(" {{ x }} ", {"x": [1, 2]}) == [1, 2]
     assert ENGINE.value("{{ nope }}", {}) is None

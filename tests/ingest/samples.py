@@ -249,6 +249,9 @@ BAD_TARS: dict[str, bytes] = {
     "global_pax-path": _bad(pax((b"path", b"data/y"), flag=b"g"), member(b"data/x")),
     "global_pax-size": _bad(pax((b"size", b"1"), flag=b"g"), member(b"data/x")),
     "nul_in_name": _bad(member(b"data/x\0.txt")),
+    "bad_pax-long-name-without-nul": _bad(
+        member(b"././@LongLink", b"data/ru", flag=b"L", magic=GNU), member(b"data/run/empty")
+    ),
     "nul_in_name-long": _bad(long_name(b"data/x\0y"), member(b"data/x")),
     "nul_in_name-pax": _bad(pax((b"path", b"data/x\0y")), member(b"data/x")),
     "nul_in_name-prefix": _bad(member(b"x", prefix=b"data\0a")),

@@ -59,6 +59,27 @@ def test_what_is_no_json_list_in_utf8_is_refused(text: bytes) -> None:
         list(entries(text))
 
 
+@pytest.mark.parametrize(
+    ("tail", "reason", "byte"),
+    [
+        (b',\n{"a": NaN}]', "invalid character", 8),
+        (b',\n{"a": "\xff"}]', "it is not UTF-8", 9),
+        (b',\n{"a": 1}]x', "trailing characters", 12),
+    ],
+)
+def test_where_the_text_goes_wrong_is_told(tail: bytes, reason: str, byte: int) -> None:
+    head = b"[" + b",\n".join([b'{"destinationTable": "T", "value": "\xc3\xa9"}'] * 20_000)
+    with pytest.raises(BadMetadataJson) as told:
+        list(entries(head + tail))
+    assert told.value.detail == {"line": 20_001, "byte": len(head) + byte}
+    assert told.value.message.endswith(f"{reason} near line 20001, byte {len(head) + byte}.")
+
+
+def test_a_byte_order_mark_is_told() -> None:
+    with pytest.raises(BadMetadataJson, match=r"it begins with a byte order mark near line 1, byte 0\."):
+        list(entries(b"\xef\xbb\xbf[]"))
+
+
 def test_an_entry_that_cannot_be_read_does_not_hide_its_neighbours() -> None:
     text = (
         b'[{"destinationTable":"T","value":1},7,{"destinationTable":"T","value":[]},{"destinationTable":"T","value":2}]'

@@ -116,7 +116,6 @@ print(json.dumps(IngestStateSystem.get_version()))
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("originals")
 def test_a_database_that_the_original_made_is_taken_over(postgres: Any, tmp_path: Path):
     url = postgres.create_database()
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import requests
 
+from pacifica.tests.system import failpoint, nodes
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.faulty import external
 from pacifica.tests.system.scaled import Scaled
@@ -29,6 +30,21 @@ PATIENT = {"PACIFICA_WORKER_LEASE_SECONDS": "1.5", "PACIFICA_WORKER_MAX_ATTEMPTS
 
 class Inspected(Suite):
     """A suite of which nothing may be left over, whatever was done to it."""
+
+    armed: Path  # what its failpoints look into, where it has any
+
+    def arm(self, step: str) -> None:
+        """Let the process die that comes to ``step`` next."""
+        failpoint.arm(self.armed, step)
+
+    def struck(self, step: str, seconds: float = 30) -> None:
+        """Wait until a process has died of ``step``, and is gone: until then it may still answer."""
+
+        def is_gone() -> bool:
+            pid = failpoint.victim(self.armed)
+            return pid > 0 and nodes.is_gone(pid)
+
+        until(is_gone, seconds, f"death at {step}")
 
     def newest_job(self) -> int:
         """Return the id of the job that was begun last, 0 when there is none."""
@@ -110,7 +126,7 @@ class Mortal(Inspected):
         """Start it, armed with nothing or with the step ``armed``."""
         self.armed.unlink(missing_ok=True)
         if armed:
-            self.armed.write_text(armed)
+            self.arm(armed)
         super().start(code or self.code)
         return self
 
@@ -124,7 +140,7 @@ class Mortal(Inspected):
 
         Not ``patient``: return also when the job ends without it.
         """
-        self.armed.write_text(step)
+        self.arm(step)
         answered = None
         with suppress(
             requests.ConnectionError, requests.exceptions.ChunkedEncodingError
@@ -167,11 +183,11 @@ class MortalScaled(Scaled, Inspected):
         """
         parent = self.armed.with_name("armed.parent")
         parent.touch() if main else parent.unlink(missing_ok=True)
-        self.armed.write_text(step)
+        self.arm(step)
         answered = None
         with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
             answered = int(self.upload(bundle(CONTENTS))["job_id"])
-        until(lambda: self.armed.read_text().startswith("done"), 30, f"death at {step}")
+        self.struck(step)
         if main:
             until(lambda: self.workers["ingest"].poll() is not None, 30, "the death of the main process")
         self.restart()

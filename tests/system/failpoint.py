@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+DONE = "done"
 WRITES = ("INSERT", "UPDATE", "DELETE", "BEGIN", "COMMIT")
 NAMES = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
 OTHERS = ("pacifica-sweeper", "MainThread")  # threads whose steps are no part of a job
@@ -41,6 +42,19 @@ def install(armed: Path, calls: Iterable[str] = ()) -> None:
         return connection
 
     os.fsync, sqlite3.connect = fsync, traced  # type: ignore[assignment]
+
+
+def arm(armed: Path, what: str) -> None:
+    """Have ``what`` stand in ``armed`` at once and whole: who looks into it may be in the midst of anything."""
+    new = armed.with_name(f"{armed.name}.new")
+    new.write_text(what)
+    new.replace(armed)
+
+
+def victim(armed: Path) -> int:
+    """Return the process that died, or is about to, of what ``armed`` said; 0 while none has."""
+    first, second, *_ = armed.read_text().split()
+    return int(second) if first == DONE else 0
 
 
 class _Death:
@@ -96,9 +110,12 @@ class _Death:
                     self._die()
 
     def _die(self) -> None:
-        """Die once: other processes, and those that are started in this one's place, find the step done."""
-        descriptor = os.open(self.armed, os.O_WRONLY)
-        os.write(descriptor, b"done")  # over the first word, which has as many letters or more
+        """Die once: other processes, and those that are started in this one's place, find the step done.
+
+        By whom stands beside it: who waits for a death must wait until that process is gone.
+        """
+        descriptor = os.open(self.armed, os.O_WRONLY)  # as above
+        os.write(descriptor, f"{DONE} {os.getpid()} ".encode())
         os.close(descriptor)
         if os.getpid() != self.installed_in and os.access(f"{self.armed}.parent", os.F_OK):
             os.kill(os.getppid(), signal.SIGKILL)

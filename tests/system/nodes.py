@@ -301,6 +301,12 @@ def members(group: int) -> list[int]:
     return [pid for pid, state, _, own in _processes() if own == group and (state != "Z" or _has_threads(pid))]
 
 
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended with all its threads, whether or not it has been reaped."""
+    found = _stat(pid)
+    return found is None or (found[0] == "Z" and not _has_threads(pid))
+
+
 def _has_threads(pid: int) -> bool:
     """Tell whether threads of ``pid`` are still ending, and with them its sockets, although its first one has."""
     try:
@@ -312,12 +318,17 @@ def _has_threads(pid: int) -> bool:
 def _processes() -> Iterator[tuple[int, str, int, int]]:
     """Yield pid, state, parent and process group of each process."""
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            yield int(entry.name), state, int(parent), int(group)
+        if entry.name.isdigit() and (found := _stat(int(entry.name))) is not None:
+            yield int(entry.name), *found
+
+
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """Return state, parent and process group of a process, None where there is none."""
+    try:
+        state, parent, group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return state, int(parent), int(group)
 
 
 def freeze(root: int) -> None:
