@@ -1,7 +1,10 @@
 """The end of carts: deleted by their owners, or unused for too long."""
 
+import peewee
+
 from ..common import orm
 from ..common.errors import ClientAborted, IllegalMove
+from ..common.state import free
 from .orm import LIVE, Cart, File, State
 from .shelf import Shelf
 
@@ -13,7 +16,7 @@ def delete(cart: Cart, shelf: Shelf, who: str, reason: str = "") -> None:
     """Take ``cart`` away, whatever state it is in or moves to meanwhile: its files' rows and its folder.
 
     Archived files are not touched, a worker stops at its next step, and a download under way ends undisturbed: what
-    that reads is cleared after it.
+    that reads, or a worker still writes, is cleared after it.
     """
     for race in range(RACES_MAX):
         try:
@@ -47,10 +50,11 @@ def evict(cart: Cart, shelf: Shelf, reason: str) -> bool:
 def clear(shelf: Shelf, cart_id: int | None = None) -> int:
     """Remove the folders of deleted carts, of all or of one; return how many.
 
-    A folder that somebody still downloads from is left for later, except when it holds nothing but plans.
+    A folder that somebody still downloads from, or pulls files into, is left for later, except when it holds nothing
+    but plans.
     """
-    unread = (Cart.read_until < orm.now()) | ~Cart.staged
-    chosen = (Cart.state == State.DELETED) & ~Cart.cleared & unread
+    unused = (Cart.read_until < orm.now()) & peewee.SQL(free())
+    chosen = (Cart.state == State.DELETED) & ~Cart.cleared & (unused | ~Cart.staged)
     if cart_id is not None:
         chosen &= Cart.id == cart_id
     found = [id for (id,) in Cart.select(Cart.id).where(chosen).limit(BATCH).tuples()]
@@ -80,5 +84,7 @@ def end_silent() -> int:
 
 
 def _take_away(cart: Cart, who: str, reason: str) -> None:
-    cart.move(State.DELETED, who=who, reason=reason, deadline=None)
+    # the lease stays: it says that a worker may still write, until he ends it or it runs out
+    kept = {"lease_until": peewee.SQL("lease_until"), "leased_by": peewee.SQL("leased_by")}
+    cart.move(State.DELETED, who=who, reason=reason, deadline=None, **kept)
     File.delete().where(File.cart == cart.id).execute()

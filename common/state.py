@@ -85,8 +85,9 @@ class Work(orm.Model):
     ) -> None:
         """Enter ``to`` and set ``columns`` with it, or raise IllegalMove; of two workers that race, one wins.
 
-        The log entry is in the same transaction.  A move to a final state ends the lease.  ``forgettable``: a crash of
-        the database may undo it.  When the transaction around it does not commit, this object too is as it was.
+        The log entry is in the same transaction.  A move to a final state ends the lease, unless ``columns`` keep it.
+        ``forgettable``: a crash of the database may undo it.  When the transaction around it does not commit, this
+        object too is as it was.
         """
         source, to = str(self.state), str(to)
         if to not in self.MOVES.get(source, ()):

@@ -11,7 +11,7 @@ from pacifica.cartd.administration import fix
 from pacifica.cartd.config import ArchiveInterface, Cartd, Settings
 from pacifica.cartd.orm import Cart, File, State
 from pacifica.cartd.shelf import Shelf, StagedReader, pack_name
-from pacifica.common import orm, remote
+from pacifica.common import orm, remote, state
 from pacifica.common.config import Archive, Neighbours, Worker
 from pacifica.common.errors import BadConfiguration, IllegalMove
 from pacifica.common.pack import _packs
@@ -251,6 +251,20 @@ def test_a_cart_deleted_while_it_is_staged_leaves_nothing(site, archive, work, m
     assert site.head("c").status_code == 404
     tasks.clear_deleted()
     assert not any(path.is_file() for path in site.volume.carts.rglob("*"))
+
+
+def test_the_folder_of_a_deleted_cart_is_cleared_when_no_worker_writes_to_it_any_more(site, archive, work):
+    site.post("c", selection(archive))
+    cart = site.cart("c")
+    with state.claim(Cart, cart.id, cart.attempt, seconds=60):
+        assert site.delete("c").status_code == 200
+        kept = site.shelf.staged(cart.id).spool / "late"
+        kept.touch()
+        tasks.clear_deleted()
+        assert not site.cart("c").cleared
+    tasks.clear_deleted()
+    assert site.cart("c").cleared
+    assert not site.shelf.home(cart.id).exists()
 
 
 def test_what_an_earlier_attempt_pulled_and_did_not_note_is_taken_as_it_is(site, archive, work):
