@@ -8,7 +8,7 @@ import peewee
 
 from ..common.catalog import User
 from ..common.errors import BadRequest
-from .narrowing import Choice, Part, Search, choice, held, listed, rows, text, together
+from .narrowing import Choice, Part, Search, choice, glanced, held, listed, rows, text, together
 from .orm import Data, Process, State, TriggerRow
 from .query import Field, conditions, ordering, page, select
 from .words import RANKED, DataTag, fits, found, rank, words_of
@@ -25,7 +25,14 @@ def data(parameters: Mapping[str, Any], owner: str | None, most: int) -> list[Da
     columns = ordering(parameters, DATA_ORDER, "-created")
     limit, offset = page(parameters, most)
     words = _words(parameters) if parameters.get("text") else []
-    search = _search(asked, owner, None if words else columns[0].node)
+    every, filters = _search(asked, owner, None if words else columns[0].node)
+    if not words and (asked or owner is not None):
+        found = glanced(every.glance(filters), columns, limit, offset)
+        if found is not None:
+            return found
+    search = every.whose()
+    for one in filters:
+        search = search and search.narrowed(one)
     if search is None:
         return []
     if words:
@@ -33,18 +40,19 @@ def data(parameters: Mapping[str, Any], owner: str | None, most: int) -> list[Da
     return listed(search, columns, limit, offset)
 
 
-def _search(asked: list[Any], owner: str | None, order: Any) -> Search | None:
-    """Return what is to be searched, in the order of a column; None when nothing can be found."""
-    every = Search([], [], [], [one for one in asked if not isinstance(one, Choice | Part)], [])
-    search = every if owner is None else every.of(Data.owner == owner)
-    for one in together([one for one in asked if isinstance(one, Choice | Part)]):
-        if search is None:
-            break
+def _search(asked: list[Any], owner: str | None, order: Any) -> tuple[Search, list[Choice | Part]]:
+    """Return what is to be searched, in the order of a column, and the filters that an index may yet answer."""
+    search = Search([] if owner is None else [Data.owner == owner], [], [], [], [])
+    indexed: list[Choice | Part] = []
+    filters: list[Choice | Part] = []
+    for one in asked:
+        (indexed if isinstance(one, Choice | Part) else search.along).append(one)
+    for one in together(indexed):
         if isinstance(one, Choice) and one.column is not None and one.column is order:
             search.ranges.append(one.condition)
         else:
-            search = search.narrowed(one)
-    return search
+            filters.append(one)
+    return search, filters
 
 
 def _ranked(words: list[str], owner: str | None, search: Search) -> list[int]:

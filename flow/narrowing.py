@@ -1,9 +1,9 @@
-"""How a list of data objects stays quick: what indexes find is counted first, and the rest follows the list's order.
+"""How a list of data objects stays quick: what indexes find is counted, and the rest follows the list's order.
 
-An owner may have a million objects.  A filter that few of them pass is answered from its own index; one that many
-pass is checked along the list's order, where a page is soon full.  Which of them it is, is counted first, because
-SQLite has no statistics to guess by.  Where the page is not full after the first ``WALK`` objects, the filter that the
-fewest pass is counted further.
+An owner may have a million objects.  A page that the first ``GLANCE`` of the order fill is had without a count.  Else
+a filter that few pass is answered from its own index; one that many pass is checked along the list's order, where a
+page is soon full.  Which of them it is, is counted first, because SQLite has no statistics to guess by.  Where the page
+is not full after the first ``WALK`` objects, the filter that the fewest pass is counted further.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ from .parts import candidates
 
 FEW = 5_000  # rows that are sorted within some ten milliseconds
 MANY = 50_000  # that are sorted sooner than a million is looked through
-WALK = 5_000  # rows that are looked through first
+GLANCE = 500  # rows that are looked through sooner than a filter's are counted
+WALK = 5_000  # that are looked through next
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,14 @@ class Search:
     along: list[Any]
     many: list[Choice | Part]
 
-    def of(self, condition: Any) -> "Search | None":
-        """Return it for the objects of one owner alone; as ``narrowed``."""
-        whose = choice(condition)
-        held = whose.few([], FEW)
-        return replace(self, owner=[condition]) if held is None else self.among(whose, held)
+    def whose(self) -> "Search | None":
+        """Return it cut down to its owner's objects where they are few; as ``narrowed``."""
+        held = choice(self.owner[0]).few([], FEW) if self.owner else None
+        return self if held is None else replace(self, owner=[]).among(choice(self.owner[0]), held)
+
+    def glance(self, filters: list[Choice | Part]) -> "Search":
+        """Return it with all ``filters`` along its order."""
+        return replace(self, along=[*self.along, *(one.condition for one in filters)])
 
     def narrowed(self, one: Choice | Part) -> "Search | None":
         """Return it with ``one`` more condition; None when nothing can be found.  Parts are not counted at first."""
@@ -105,13 +109,21 @@ class Search:
         return self if best is None else self.among(*best)
 
 
+def glanced(search: Search, columns: list[Any], limit: int, offset: int) -> list[Data] | None:
+    """Return the objects of one page that the head of the order fills; None where it does not, or has no index."""
+    if columns[0].node.model is not Data or offset + limit > GLANCE:
+        return None
+    ids = _walked(search, columns, offset + limit, GLANCE)
+    return rows(ids[offset:]) if len(ids) == offset + limit else None
+
+
 def listed(search: Search, columns: list[Any], limit: int, offset: int) -> list[Data]:
     """Return the objects of one page, in the order of ``columns``."""
     if columns[0].node.model is not Data:
         if not search.few:
             return rows(grouped(search, columns, offset + limit)[offset:])
     elif search.many and not search.few:
-        ids = _walked(search, columns, offset + limit)
+        ids = _walked(search, columns, offset + limit, WALK)
         if len(ids) == offset + limit:
             return rows(ids[offset:])
         narrower = search.fewest()
@@ -127,12 +139,12 @@ def rows(ids: list[int]) -> list[Data]:
     return [held[id] for id in ids if id in held]
 
 
-def _walked(search: Search, columns: list[Any], most: int) -> list[int]:
-    """Return the ids of the first ``most`` that fit among the first ``WALK`` of the order.
+def _walked(search: Search, columns: list[Any], most: int, among: int) -> list[int]:
+    """Return the ids of the first ``most`` that fit among the first so many of the order.
 
     The first are called by the table's name, so that every condition is asked of them; they come in their order.
     """
-    first, values = text(ordered(_all(Data.select(), [*search.owner, *search.ranges]), columns).limit(WALK))
+    first, values = text(ordered(_all(Data.select(), [*search.owner, *search.ranges]), columns).limit(among))
     asked, more = text(_all(Data.select(Data.id), list(map(unindexed, search.along))).limit(most))
     if not orm.is_postgres():
         first = first.replace('FROM "data"', 'FROM "main"."data"', 1)  # the table, not what is called so here

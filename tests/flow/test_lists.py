@@ -136,6 +136,17 @@ def test_each_filter_gives_just_the_objects_that_fit(objects, monkeypatch, few, 
     assert ids(objects(tags="t,t1")) == held(lambda row: {"t", "t1"} <= set(json.loads(row.tags)))
 
 
+@pytest.mark.parametrize("glance", [0, 7, 500])
+def test_a_page_at_the_head_of_a_list_is_the_head_of_the_whole_list(objects, monkeypatch, glance):
+    monkeypatch.setattr(narrowing, "GLANCE", glance)
+    for case, (value, _) in CASES.items():
+        for owner in ("ann", "bob", None):
+            asked = {case.partition("=")[0]: value, "ordering": "-created,id", "owner": owner}
+            whole = [row.id for row in objects(**asked)]
+            assert [row.id for row in objects(limit="3", offset="1", **asked)] == whole[1:4], case
+    assert [row.id for row in objects(limit="2")] == [row.id for row in objects()][:2]
+
+
 def test_tags_and_words_follow_every_change_of_a_row(objects):
     for row in list(Data.select().where(Data.id.in_(range(3, 100, 3)))):
         Data.update(tags=json.dumps(["new", "new"]), name="changed").where(Data.id == row.id).execute()
