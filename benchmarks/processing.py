@@ -54,7 +54,9 @@ PROCESSES = """
   output:
     - {name: info, label: Info, type: basic:decimal}
     - {name: save, label: Save, type: basic:decimal}
+    - {name: number, label: Number, type: basic:decimal}
     - {name: value, label: Value, type: basic:integer}
+    - {name: text, label: Text, type: basic:string}
   run:
     language: bash
     program: |
@@ -64,8 +66,12 @@ PROCESSES = """
       info=$((${EPOCHREALTIME/./} - begun))
       begun=${EPOCHREALTIME/./}
       for ((i = 0; i < COUNT; i++)); do re-save value 1; done
+      number=$((${EPOCHREALTIME/./} - begun))
+      begun=${EPOCHREALTIME/./}
+      for ((i = 0; i < COUNT; i++)); do re-save text some; done
       save=$((${EPOCHREALTIME/./} - begun))
       re-save info $info.0
+      re-save number $number.0
       re-save save $save.0
 """.replace("COUNT", str(CALLS))
 LISTS = (
@@ -152,7 +158,8 @@ class Bench:
         (id,) = self._create([{"process": {"slug": "calls"}}])
         self._ended([id])
         output = requests.get(f"{self.url}/{id}", timeout=30).json()["output"]
-        for word, what in (("info", "nobody waits for"), ("save", "waits for its effect")):
+        calls = {"info": "a message", "number": "a number is saved", "save": "a text is saved, which is waited for"}
+        for word, what in calls.items():
             yield Row(job=f"a re-* call ({what}, {self.executor})", deployment="scaled", unit="ms",
                       figure=output[word] / CALLS / 1000, target=0.2)  # fmt: skip
 

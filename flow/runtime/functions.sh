@@ -11,7 +11,7 @@
 # FIFO) or ! (not at all).  A newline stands before each too: it ends what anybody else has begun to write there, which
 # would spoil the record, and leave its shell waiting.  See flow/channel.py.
 
-re-save()            { { local -; set +eux; } 2>/dev/null; __re_send '?' save "$PWD" "$@"; }
+re-save()            { { local -; set +eux; } 2>/dev/null; __re_save "$@"; }
 re-save-list()       { { local -; set +eux; } 2>/dev/null; __re_send '?' save-list "$PWD" "$@"; }
 re-save-file()       { { local -; set +eux; } 2>/dev/null; __re_send '?' save-file "$PWD" "$@"; }
 re-save-file-list()  { { local -; set +eux; } 2>/dev/null; __re_send '?' save-file-list "$PWD" "$@"; }
@@ -27,6 +27,14 @@ re-annotate-entity() { { local -; set +eux; } 2>/dev/null; __re_send '!' annotat
 re-checkrc()         { { local __re_rc=$? -; set +eux; } 2>/dev/null; __re_send '!' checkrc "$PWD" "$__re_rc" "$@"; }
 _re-checkrc()        { { local -; set +eux; } 2>/dev/null; __re_send '!' checkrc "$PWD" "$@"; }
 re-import()          { { local -; set +eux; } 2>/dev/null; . "$RE_RUNTIME/import.sh"; re-import "$@"; }
+
+# Of a number nothing is taken over; a text may be the name of a file, whose content is then what is saved.
+__re_save() {
+    local wait='?' digit='[0123456789]' # a range depends on the language
+    # shellcheck disable=SC2053
+    [[ $# == 2 && $2 == ?(-)@(0|[123456789]*($digit))?(.+($digit)) ]] && wait='!'
+    __re_send "$wait" save "$PWD" "$@"
+}
 
 # __re_send WAIT NAME DIRECTORY ARGUMENT...
 __re_send() {
