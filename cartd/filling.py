@@ -10,6 +10,7 @@ from ..common.auth import Principal
 from ..common.catalog import may_read
 from ..common.errors import ChecksumMismatch, Damaged, NotFound, ServiceError
 from ..common.pack import PackReader, hasher
+from ..common.state import describe
 from ..common.volume import Volume
 from .orm import Cart, File
 from .selection import Selection
@@ -122,6 +123,7 @@ def adopted(cart: Cart, principal: Principal) -> bool:
 
 def abandon(cart: Cart, error: Exception) -> None:
     """End a cart whose POST could not fill it, as far as the database lets us; the sweeper ends what is left."""
+    log.info("cart %s failed: %s", cart.id, describe(error)[0])
     try:
         cart.failed(error)
     except ServiceError as trouble:  # deleted meanwhile, or the database is away

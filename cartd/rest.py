@@ -177,6 +177,7 @@ class CartFailed(ServiceError):
     """The cart could not be made, or was found damaged."""
 
     code = "cart_failed"
+    is_remembered = True
 
 
 def _yours(uid: str) -> list[Cart]:

@@ -18,6 +18,7 @@ class ServiceError(Exception):
     code = "internal_error"
     retryable = False
     retry_after: int | None = None  # seconds, sent as Retry-After
+    is_remembered = False  # it tells of an earlier failure, which was logged when it happened
 
     def __init__(self, message: str = "", **detail: Any) -> None:
         """Say ``message`` (default: the first line of the class's docstring) with the facts ``detail``."""

@@ -121,7 +121,7 @@ def _report(error: Exception, named: ServiceError) -> None:
     line = "%s %s: %s: %s"
     facts = (request.method, request.wsgi_environ.get("PATH_INFO", ""), named.code, named.message)
     extra = {"trace": trace.current()}
-    if named.status < 500 or isinstance(named, BadRequest):  # 501 and 505 are the client's doing
+    if named.status < 500 or named.is_remembered or isinstance(named, BadRequest):  # 501 and 505 are the client's doing
         LOG.info(line, *facts, extra=extra)
     elif named.retryable:
         LOG.warning(line, *facts, extra=extra)

@@ -77,6 +77,14 @@ def test_a_cart_is_ready_when_its_post_returns(site):
     assert events()[0]["data"] == {"cart": "mine", "owner": "root", "files": 4, "bytes": len(site.get("mine").content)}
 
 
+def test_that_a_cart_failed_is_logged_when_it_happens_and_not_again_at_each_look(site, caplog):
+    caplog.set_level("INFO")
+    site.post("wrong", [{"id": 7, "path": "x", "hashtype": "sha1", "hashsum": "0" * 40}])
+    assert "failed: File 7 is not in the archive." in caplog.text
+    site.head("wrong")
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
 def test_every_answer_has_status_and_message_also_when_there_is_no_cart(site):
     assert told(site.head("none")) == (404, "error", "No cart with uid none found")
     assert told(site.get("none")) == (404, "error", "The cart does not exist or has already been deleted")
