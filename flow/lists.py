@@ -11,7 +11,7 @@ from ..common.errors import BadRequest
 from .narrowing import Choice, Part, Search, choice, glanced, held, listed, rows, text, together
 from .orm import Data, Process, State, TriggerRow
 from .query import Field, conditions, ordering, page, select
-from .words import RANKED, DataTag, fits, found, rank, words_of
+from .words import RANKED, DataTag, found, rank, words_of
 
 R = TypeVar("R")
 
@@ -57,15 +57,14 @@ def _search(asked: list[Any], owner: str | None, order: Any) -> tuple[Search, li
 
 def _ranked(words: list[str], owner: str | None, search: Search) -> list[int]:
     """Return the ids of the newest objects that a text fits, the best first."""
-    said = (Data.id, Data.name, Data.slug, Data.tags, Data.owner)
     if not search.few:
         also = text(search.query(peewee.SQL("1")).where(Data.id == peewee.SQL("t.data"))) if search.along else None
-        held = Data.select(*said).where(Data.id.in_(found(words, owner, also)))
+        held = found(words, owner, also)
     else:
-        held = search.query(*said)
-    texts = {id: (name, slug or "", tags, who) for id, name, slug, tags, who in held.tuples()}
-    fitting = sorted((id for id, said in texts.items() if fits(words, *said)), reverse=True)[:RANKED]
-    return sorted(fitting, key=lambda id: -rank(words, *texts[id][:3]))
+        held = list(search.query(Data.id, Data.name, Data.slug, Data.tags, Data.owner).tuples())
+    ranks = {id: rank(words, (tags, slug or "", name), who) for id, name, slug, tags, who in held}
+    fitting = sorted((id for id, worth in ranks.items() if worth is not None), reverse=True)[:RANKED]
+    return sorted(fitting, key=lambda id: -(ranks[id] or 0))
 
 
 def processes(parameters: Mapping[str, Any], most: int) -> list[Process]:
@@ -76,7 +75,7 @@ def processes(parameters: Mapping[str, Any], most: int) -> list[Process]:
     if not parameters.get("text"):
         return list(select(query, parameters, PROCESS_ORDER, "id", most))
     every = query.order_by(Process.id.desc())
-    return fitting({row: (row.name, row.slug, row.type, row.category) for row in every}, parameters, most)
+    return fitting({row: (row.category, row.type, row.slug, row.name) for row in every}, parameters, most)
 
 
 def triggers(parameters: Mapping[str, Any], most: int) -> list[TriggerRow]:
@@ -87,15 +86,16 @@ def triggers(parameters: Mapping[str, Any], most: int) -> list[TriggerRow]:
     if not parameters.get("text"):
         return list(select(query, parameters, TRIGGER_ORDER, "slug", most))
     said = {row: json.loads(row.document) for row in query.order_by(TriggerRow.slug)}
-    texts = {row: (row.slug, row.event, one["process"], one["description"]) for row, one in said.items()}
+    texts = {row: (one["description"], one["process"], row.event, row.slug) for row, one in said.items()}
     return fitting(texts, parameters, most)
 
 
 def fitting(texts: Mapping[R, tuple[str, ...]], parameters: Mapping[str, Any], most: int) -> list[R]:
-    """Return those rows in whose ``texts``, the weightiest first, the words of ``text`` are; the best come first."""
+    """Return those rows in whose ``texts``, the weightiest last, the words of ``text`` are; the best come first."""
     words, (limit, offset) = _words(parameters), page(parameters, most)
-    found = [row for row, said in texts.items() if all(rank([word], *said) for word in words)]
-    return sorted(found, key=lambda row: -rank(words, *texts[row]))[offset : offset + limit]
+    ranks = {row: rank(words, said) for row, said in texts.items()}
+    found = [row for row in texts if ranks[row] is not None]
+    return sorted(found, key=lambda row: -(ranks[row] or 0))[offset : offset + limit]
 
 
 def _words(parameters: Mapping[str, Any]) -> list[str]:

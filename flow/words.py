@@ -22,6 +22,7 @@ KEYS = "datatext_keys(t.data, t.name, t.slug, t.tags, t.owner)"
 
 _WORD = re.compile(r"[^\W_]+")
 _SEARCHED = ("name", "slug", "tags", "owner")
+_SAID = "t.name, t.slug, t.tags, t.owner"
 
 
 class DataTag(orm.Model):
@@ -59,46 +60,48 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def fits(words: Iterable[str], *texts: str) -> bool:
-    """Tell whether each of ``words`` begins a word of ``texts``."""
-    said = words_of(" ".join(texts))
-    return all(any(one.startswith(word) for one in said) for word in words)
+def found(words: Sequence[str], owner: str | None, also: tuple[str, Sequence[Any]] | None) -> list[tuple[Any, ...]]:
+    """Return the newest ``RANKED`` objects of ``owner`` (None: anybody) in which each word may begin a word.
 
-
-def found(words: Sequence[str], owner: str | None, also: tuple[str, Sequence[Any]] | None) -> list[int]:
-    """Return the ids of the newest ``RANKED`` objects of ``owner`` (None: anybody) in which each word may begin a word.
-
-    Searched are name, slug, tags and owner.  ``also`` is a query, with its values, that finds the object ``t.data``
-    where it fits what else is asked.
+    Each comes as id, name, slug, tags and owner, in which it is searched.  ``also`` is a query, with its values, that
+    finds the object ``t.data`` where it fits what else is asked.
     """
     condition, values = ("", ()) if also is None else (f" AND EXISTS ({also[0]})", also[1])
     if orm.is_postgres():
         asked = [*(f"w{word[:LONGEST]}" for word in words), *([] if owner is None else [f"o{owner}"])]
         keys = "ARRAY(SELECT b.at || key FROM unnest(?::text[]) key)"
-        fitting = f"SELECT t.data FROM datatext t WHERE {KEYS} @> {keys}{condition} ORDER BY t.data DESC"
+        fitting = f"SELECT t.data, {_SAID} FROM datatext t WHERE {KEYS} @> {keys}{condition} ORDER BY t.data DESC"
         blocks = f"generate_series((SELECT max(data) / {BLOCK} FROM datatext), 0, -1) b(at)"
-        sql = f"SELECT t.data FROM {blocks} CROSS JOIN LATERAL ({fitting}) t LIMIT {RANKED}"
-        return [id for (id,) in orm.rows(sql, asked, *values)]
+        sql = f"SELECT t.data, {_SAID} FROM {blocks} CROSS JOIN LATERAL ({fitting}) t LIMIT {RANKED}"
+        return orm.rows(sql, asked, *values)
     mine, names = ("", ()) if owner is None else (" AND d.owner = ?", (owner,))
     sql = (
-        "SELECT t.data FROM (SELECT rowid AS data FROM datatext WHERE datatext MATCH ? ORDER BY rowid DESC) t"
+        f"SELECT d.id, {_SAID.replace('t.', 'd.')}"
+        " FROM (SELECT rowid AS data FROM datatext WHERE datatext MATCH ? ORDER BY rowid DESC) t"
         f" CROSS JOIN data d ON d.id = t.data WHERE TRUE{mine}{condition} LIMIT {RANKED}"
     )
-    ids: list[int] = []
+    held: list[tuple[Any, ...]] = []
     for end in ("", "*"):  # whole words rank first, and are found without collecting all that begin so
-        if len(ids) < RANKED:
-            ids = [id for (id,) in orm.rows(sql, " AND ".join(f'"{word}"{end}' for word in words), *names, *values)]
-    return ids
+        if len(held) < RANKED:
+            held = orm.rows(sql, " AND ".join(f'"{word}"{end}' for word in words), *names, *values)
+    return held
 
 
-def rank(words: Iterable[str], *texts: str) -> int:
-    """Tell how well ``texts``, the weightiest first, answer to ``words``: a whole word counts more than a beginning."""
+def rank(words: Iterable[str], texts: Iterable[str], beside: str = "") -> int | None:
+    """Tell how well ``texts``, the weightiest last, answer to ``words``: a whole word counts more than a beginning.
+
+    None where one of them begins no word of theirs, nor of ``beside``, which has no weight.
+    """
     held = [words_of(text) for text in texts]
     score = 0
     for word in words:
-        for weight, said in enumerate(reversed(held), start=1):
+        worth = 0
+        for weight, said in enumerate(held, start=1):
             best = 2 if word in said else 1 if any(one.startswith(word) for one in said) else 0
-            score += best * 4**weight
+            worth += best * 4**weight
+        if not worth and not any(one.startswith(word) for one in words_of(beside)):
+            return None
+        score += worth
     return score
 
 
