@@ -144,8 +144,10 @@ def _tail(asked: argparse.Namespace) -> int:
     data = _find(asked.object)
     if asked.follow:
         return _follow(data.id, aloud=True)
-    path = logs.current(SERVICE.volume, data)
-    sys.stdout.write(path.read_text("utf-8", "replace") if path.is_file() else "")
+    file = logs.opened(SERVICE.volume, data)
+    if file is not None:
+        with file:
+            sys.stdout.write(file.read().decode("utf-8", "replace"))
     return 0
 
 
@@ -175,7 +177,7 @@ def _follow(id: int, *, aloud: bool, seconds: float | None = None) -> int:
     while True:
         data = Data.get_by_id(id)
         if aloud:
-            written += _print(logs.current(SERVICE.volume, data), written)
+            written += _print(data, written)
         if data.state in Data.FINAL:
             return 0 if data.state == "OK" else FAILED
         if end is not None and time.monotonic() > end:
@@ -183,14 +185,14 @@ def _follow(id: int, *, aloud: bool, seconds: float | None = None) -> int:
         time.sleep(POLL_SECONDS)
 
 
-def _print(path: Any, offset: int) -> int:
-    """Print what ``path`` holds from ``offset`` on; return how many bytes that was."""
-    try:
-        with path.open("rb") as log:
-            log.seek(offset)
-            text = log.read()
-    except FileNotFoundError:
+def _print(data: Data, offset: int) -> int:
+    """Print what the program of ``data`` has printed from ``offset`` on; return how many bytes that was."""
+    log = logs.opened(SERVICE.volume, data)
+    if log is None:
         return 0
+    with log:
+        log.seek(offset)
+        text = log.read()
     sys.stdout.buffer.write(text)
     sys.stdout.flush()
     return len(text)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from ..common.volume import Volume
 from .executor import Workplace
@@ -28,6 +28,18 @@ def current(volume: Volume, data: Data, part: str = "stdout") -> Path:
     if data.state in Data.FINAL:
         return kept(volume, data.origin or data.id, part)
     return home(volume, data) / f"{part}.txt"
+
+
+def opened(volume: Volume, data: Data, part: str = "stdout") -> BinaryIO | None:
+    """Open ``part`` of an object as it is now, for the caller to close; None where there is nothing yet."""
+    while True:
+        try:
+            return current(volume, data, part).open("rb")
+        except FileNotFoundError:  # the run that ``data`` tells of may have ended, and its directory is gone then
+            fresh = Data.get_or_none(Data.id == data.id)
+            if fresh is None or (fresh.state, fresh.attempt) == (data.state, data.attempt):
+                return None
+            data = fresh
 
 
 def keep(volume: Volume, data: Data, place: Workplace) -> None:

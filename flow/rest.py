@@ -193,13 +193,12 @@ class RestData:
     def _log(self, part: str, data: Data, parameters: dict[str, Any]) -> bytes:
         """Answer what a log of the run holds from ``offset`` on, at most 1 MiB; it grows while the run goes on."""
         offset = _number(str(parameters.get("offset", "0")))
-        path = logs.current(self.volume, data, part)
         cherrypy.response.headers["Content-Type"] = "text/plain;charset=utf-8"
-        try:
-            with path.open("rb") as file:
-                return b"" if offset > os.fstat(file.fileno()).st_size else os.pread(file.fileno(), 1 << 20, offset)
-        except FileNotFoundError:
+        file = logs.opened(self.volume, data, part)
+        if file is None:
             return b""
+        with file:
+            return b"" if offset > os.fstat(file.fileno()).st_size else os.pread(file.fileno(), 1 << 20, offset)
 
     def _restart(self, data: Data, given: dict[str, Any]) -> dict[str, Any]:
         principal = rest.principal()
