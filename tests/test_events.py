@@ -118,7 +118,7 @@ def test_what_happened_while_the_broker_was_away_is_told_once_it_is_back(
         assert len(set(jobs)) == len(jobs)
     code = {event["data"]["job"]: event["data"].get("code") for event in consumer.hear()}
     assert code[cancelled] == "cancelled"
-    assert suite.query("SELECT count(*) FROM outbox") == [(0,)]
+    until(lambda: suite.query("SELECT count(*) FROM outbox") == [(0,)], 30, "an empty outbox")
 
 
 def test_every_event_of_the_suite_is_documented() -> None:

@@ -179,5 +179,5 @@ def test_events_of_a_time_without_flow_are_dealt_with_when_it_is_back(flow: Flow
         flow = Flow(flow.suite)
     data = flow.ended(fired(flow, "count-raw", transaction)["data"])
     assert (data["status"], data["output"]["bytes"]) == ("OK", 3)
-    assert len(flow.suite.query("SELECT 1 FROM firing WHERE subject = ?", f"transactions/{transaction}")) == 3
     assert until(lambda: not flow.suite.query("SELECT 1 FROM inbox"), 30, "an empty inbox") is True
+    assert len(flow.suite.query("SELECT 1 FROM firing WHERE subject = ?", f"transactions/{transaction}")) == 3
