@@ -37,8 +37,8 @@ class Served:
         return subprocess.run(command, capture_output=True, check=False)
 
     def seen(self, done: Callable[[list[str]], bool]) -> list[str]:
-        """Return what the application saw, once ``done`` is content with it or five seconds have passed."""
-        deadline = time.monotonic() + 5
+        """Return what the application saw, once ``done`` is content with it or half a minute has passed."""
+        deadline = time.monotonic() + 30
         while not done(said := requests.get(f"{self.url}/seen", timeout=5).json()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return list(said)
@@ -123,7 +123,7 @@ def _uwsgi(directory: Path, socket_option: str, timeout: str = "20") -> Iterator
 
 def _port_of(process: "subprocess.Popen[bytes]", log: Path) -> int:
     """Read the port that uWSGI was given off its log."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         text = log.read_text(errors="replace")
         if "WSGI app 0" in text and "spawned uWSGI worker 1" in text:
