@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_a_file_that_drips_is_hung_up_on(dripping: Dripping) -> None:
 
 def test_a_short_time_for_one_exchange_is_no_time_for_the_next() -> None:
     server = Dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", b" ")
-    neighbour = Neighbour("It", server.url, BRIEF)  # keeps the connection
+    neighbour = Neighbour("It", server.url, replace(BRIEF, answer_seconds=2.0))  # keeps the connection
     assert neighbour.ask("GET").data == b"[]"
     server.listener.close()
-    assert not server.hung_up.wait(1.0), "the connection was given back, and is nobody's to end"
+    assert not server.hung_up.wait(2.5), "the connection was given back, and is nobody's to end"

@@ -35,7 +35,7 @@ class Listener(threading.Thread):
         self.heard, self.began = [], threading.Event()
         self._given = queue, count, prefetch, deal
         self.start()
-        assert self.began.wait(10)
+        assert self.began.wait(60)
 
     def run(self):
         queue, count, prefetch, deal = self._given
@@ -52,7 +52,7 @@ class Listener(threading.Thread):
                     connection.drain_events()
 
     def all(self):
-        self.join(10)
+        self.join(60)
         assert not self.is_alive(), self.heard
         return self.heard
 
@@ -76,10 +76,10 @@ def test_what_is_acknowledged_makes_room_for_the_next(queue, publish):
     held = SimpleQueue()
     listener = Listener(queue, 2, prefetch=1, deal=held.put)
     publish("a", "b")
-    first = held.get(timeout=10)
+    first = held.get(timeout=60)
     assert listener.heard == ["a"]
     first.ack()
-    held.get(timeout=10).ack()
+    held.get(timeout=60).ack()
     assert listener.all() == ["a", "b"]
 
 

@@ -14,7 +14,6 @@ from pacifica.tests.system.suite import until
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the server after a second of waiting."""
     monkeypatch.setattr(pulse, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(pulse, "GREETING_SECONDS", 2)
 
 
 def test_a_statement_that_takes_long_is_waited_for(postgresql: Any) -> None:
@@ -41,8 +40,9 @@ def test_whoever_waits_for_anothers_lock_goes_on_waiting(postgresql: Any) -> Non
 
 
 def test_a_statement_and_a_commit_at_a_server_that_stands_still_fail_and_the_next_succeed(
-    postgresql: Any, postgres: Any
+    postgresql: Any, postgres: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pulse, "GREETING_SECONDS", 2)
     orm.execute("CREATE TABLE held (id BIGINT)")
     postgres.freeze()
     try:
@@ -52,12 +52,15 @@ def test_a_statement_and_a_commit_at_a_server_that_stands_still_fail_and_the_nex
     finally:
         postgres.thaw()
     until(_answers, 30, "the database's answer")
-    with pytest.raises(DatabaseAway), orm.transaction():
-        orm.execute("INSERT INTO held VALUES (1)")
-        postgres.freeze()
-        thaw = threading.Timer(8, postgres.thaw)  # after the wait is over, for the fixture's sake
-        thaw.start()
-    thaw.join(30)
+    late = threading.Timer(60, postgres.thaw)  # so that a wait without end fails
+    late.start()
+    try:
+        with pytest.raises(DatabaseAway), orm.transaction():
+            orm.execute("INSERT INTO held VALUES (1)")
+            postgres.freeze()
+    finally:
+        late.cancel()
+        postgres.thaw()
     until(_answers, 30, "the database's answer")
     assert orm.rows("SELECT count(*) FROM held")[0][0] in (0, 1)  # the answer to a COMMIT was lost: either, never half
     orm.execute("INSERT INTO held VALUES (2)")
