@@ -72,8 +72,9 @@ def test_equal_runs_at_once_run_once(flow):
 
 
 def test_who_joined_a_run_that_is_cancelled_runs_itself(flow):
-    first = flow.create("cached", {"factor": 12, "seconds": 2})
-    joined = flow.create("cached", {"factor": 12, "seconds": 2})
+    given = {"factor": 12, "stuck": flow.create("number") + 1}
+    first, joined = (flow.create("cached", given) for _ in range(2))
+    assert first == given["stuck"]
     told = flow.get(joined, "/reuse")
     assert (told["reuse"], told["from"], flow.get(joined)["status"]) == ("joined", first, "RE")
     assert requests.post(f"{flow.url}/data/{first}/cancel", json={}).status_code == 200
