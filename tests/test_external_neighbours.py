@@ -27,7 +27,7 @@ def suite(proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "PACIFICA_NEIGHBOURS_TIMEOUT": "2",
             "PACIFICA_NEIGHBOURS_ANSWER_SECONDS": "2.5",
             "PACIFICA_NEIGHBOURS_MIN_RATE": "10 MiB",
-            "PACIFICA_NEIGHBOURS_REQUEST_SECONDS": "1",
+            "PACIFICA_NEIGHBOURS_REQUEST_SECONDS": "4",
             "PACIFICA_WORKER_MAX_ATTEMPTS": "3",
         },
     )
@@ -205,7 +205,7 @@ def test_while_uniqueid_is_asked_others_write_to_the_database(suite: Suite, prox
     with ThreadPoolExecutor(1) as pool:
         posted = pool.submit(requests.post, f"{suite.urls['ingest']}/upload", data=bundle(FILES), timeout=20)
         assert proxy.held.wait(30)
-        with closing(sqlite3.connect(suite.data / "pacifica.db", timeout=0.4, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(suite.data / "pacifica.db", timeout=2, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")  # OperationalError where the request has its transaction open
             connection.execute("ROLLBACK")
         assert not posted.done()

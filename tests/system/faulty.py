@@ -22,7 +22,7 @@ class FaultProxy:
 
     def __init__(self, target: str) -> None:
         self.target, self.seen, self.faults = target, [], []  # type: ignore[var-annotated]
-        self.held = threading.Event()
+        self.held, self._taking = threading.Event(), threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,8 @@ class FaultProxy:
 
     def heal(self) -> None:
         """Fail no more, and forget what was asked."""
-        self.faults.clear()
+        with self._taking:
+            self.faults.clear()
         self.seen.clear()
         self.held.clear()
 
@@ -59,12 +60,7 @@ class FaultProxy:
     def handle(self, request: Any) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         self.seen.append((request.command, request.path))
-        how = None
-        for fault in self.faults:
-            if fault[0] == request.command and fault[1] in request.path:
-                how = fault[2]
-                self.faults.remove(fault)
-                break
+        how = self._fault(request)
         if how == "hold":
             self.held.set()
             time.sleep(30)
@@ -102,6 +98,15 @@ class FaultProxy:
             content = b"X" + content[1:]
         kept = {name: value for name, value in found.headers.items() if name.startswith(self.TOLD)}
         self.answer(request, found.status_code, content, kept, len(found.content))
+
+    def _fault(self, request: Any) -> str | None:
+        """Take the first fault that is meant for a request."""
+        with self._taking:
+            for place, (method, part, how) in enumerate(self.faults):
+                if method == request.command and part in request.path:
+                    del self.faults[place]
+                    return str(how)
+        return None
 
     def drip(self, request: Any, found: requests.Response, whole_head: bool) -> None:
         """Answer byte by byte, each in time for the one who waits for the next."""
