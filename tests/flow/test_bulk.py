@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from pacifica.tests.system.flows import PROCESSES, Flow
-from pacifica.tests.system.suite import Suite
+from pacifica.tests.system.suite import Suite, until
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +15,8 @@ def flow(deployment: Suite) -> Iterator[Flow]:
     """The shared deployment, with the processes of the tests."""
     deployment.register(PROCESSES)
     yield Flow(deployment)
+    going_on = "SELECT 1 FROM data WHERE state NOT IN ('OK', 'ER')"
+    until(lambda: not deployment.query(going_on), 60, "the end of all that was created")  # it writes to the archive
 
 
 def number(value: Any = 1, **more: Any) -> dict[str, Any]:
