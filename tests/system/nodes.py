@@ -261,7 +261,8 @@ class RabbitNode(Node):
         assert self.process is not None
         for pid in descendants(self.process.pid):
             if _command(pid).startswith("beam"):
-                os.kill(pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
         self._wait_for_end()
 
     def _answers(self) -> bool:
@@ -353,5 +354,5 @@ def _stands(pid: int) -> bool:
 def _command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
