@@ -20,7 +20,7 @@ from .parts import candidates
 FEW = 5_000  # rows that are sorted within some ten milliseconds
 MANY = 50_000  # that are sorted sooner than a million is looked through
 GLANCE = 500  # rows that are looked through sooner than a filter's are counted
-WALK = 20_000  # that are looked through next
+WALK = 15_000  # that are looked through next
 
 
 @dataclass(frozen=True)
