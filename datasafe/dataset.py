@@ -220,7 +220,7 @@ class DatasetStore:
                 with staging.exclusive(self._lock(place)):
                     settle.settle(self.root / place, leftover, head)
                 settle.prune((self.root / place).parent, self.root)
-            settle.discard(leftover)
+            staging.remove(leftover)
             count += 1
         return count
 

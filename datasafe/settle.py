@@ -7,7 +7,6 @@ that nothing is ever removed from an object but the version which that stage was
 
 import errno
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,12 +36,13 @@ def appear(folder: Path, target: Path, top: Path) -> bool:
     """Rename a finished object to its place; False, changing nothing, when there is one already."""
     try:
         while True:
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 folder.rename(target)
                 break
-            except FileNotFoundError:
-                continue  # a sweep removed the empty parents between the two
+            except FileNotFoundError:  # a sweep has removed empty parents meanwhile
+                if not folder.is_dir():
+                    raise
     except OSError as error:
         prune(target.parent, top)
         if error.errno in _TAKEN:
@@ -109,11 +109,6 @@ def prune(folder: Path, top: Path) -> None:
         except OSError:
             return
         folder = folder.parent
-
-
-def discard(stage: Path) -> None:
-    """Remove a dead stage."""
-    shutil.rmtree(stage)
 
 
 def _digests(head: str) -> Path:

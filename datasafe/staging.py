@@ -17,6 +17,7 @@ from struct import Struct
 from ..common.volume import storing
 
 READ = 256 << 10  # bytes asked of a body at once
+LOCK = "lock"
 FEW = 16  # files up to which each is flushed by itself; above, one syncfs is 20 to 40 times cheaper
 
 # of <linux/fs.h> and ext4: get and set the flags of a file; the one of a folder whose own are not related
@@ -59,7 +60,8 @@ def opened(work: Path) -> Iterator[Stage]:
         try:
             yield Stage(folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)  # what stays, the next sweep removes
+            with suppress(OSError):  # what stays, the next sweep removes
+                remove(folder)
             os.close(lock)
 
 
@@ -68,15 +70,31 @@ def orphans(work: Path) -> Iterator[Path]:
     for folder in sorted(work.iterdir()) if work.is_dir() else ():
         if len(folder.name) != 32:
             continue
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # it has just ended
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         else:
-            yield folder
+            if _is_lock_of(folder, lock):
+                yield folder
         finally:
             os.close(lock)
+
+
+def remove(folder: Path) -> None:
+    """Remove a stage whose lock the caller holds; the lock goes last, as who finds none takes the stage for dead."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    (folder / LOCK).unlink(missing_ok=True)
+    with suppress(OSError):  # a sweep that came between the two has made a lock of its own, and removes both
+        folder.rmdir()
 
 
 @contextmanager
@@ -167,10 +185,18 @@ def _locked(work: Path) -> tuple[Path, int]:
         folder = work / uuid.uuid4().hex
         folder.mkdir(mode=0o700, parents=True)
         try:
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "lock").exists():
+        if _is_lock_of(folder, lock):
             return folder, lock
         os.close(lock)
+
+
+def _is_lock_of(folder: Path, lock: int) -> bool:
+    """Tell whether the locked file is still the one in ``folder``; who waited for another's may hold a removed one."""
+    try:
+        return os.path.samestat(os.fstat(lock), (folder / LOCK).stat())
+    except FileNotFoundError:
+        return False

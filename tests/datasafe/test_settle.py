@@ -1,6 +1,7 @@
 """Crashes and full disks at every step: the old state whole or the new state whole, and the next upload works."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -148,6 +149,51 @@ def test_a_living_stage_is_not_swept(store: DatasetStore, loi: Loi, put: Put) ->
     with store.stage() as stage:
         assert store.recover() == 0 and stage.folder.is_dir()
     assert not stage.folder.exists()
+
+
+def test_a_stage_that_ends_under_a_sweep_disturbs_neither(store: DatasetStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    rmtree, opens, swept = shutil.rmtree, os.open, list[int]()
+
+    def remove(path: Path, **options: bool) -> None:
+        if path.is_relative_to(store.work):
+            swept.append(store.recover())
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with store.stage() as stage:
+        (stage.folder / "content").mkdir()
+    assert swept == [0] and list(store.work.iterdir()) == []
+
+    ending = store.stage()
+    ending.__enter__()
+
+    def ended(path: Path, *given: int) -> int:
+        monkeypatch.setattr(os, "open", opens)
+        ending.__exit__(None, None, None)
+        return opens(path, *given)
+
+    monkeypatch.setattr(os, "open", ended)
+    assert store.recover() == 0 and os.open is opens and list(store.work.iterdir()) == []
+
+
+def test_a_sweep_that_waited_with_the_lock_of_a_dead_stage_leaves_a_living_one_of_its_name(
+    store: DatasetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, flock = store.work / ("0" * 32), fcntl.flock
+    folder.mkdir()
+    (folder / "lock").touch()
+
+    def taken(lock: int, how: int) -> None:
+        (folder / "lock").unlink()  # another sweep was faster, and met one who had just made the folder
+        (folder / "lock").touch()
+        (folder / "content").mkdir()
+        flock(lock, how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", taken)
+        assert store.recover() == 0
+    assert (folder / "content").is_dir()
+    assert store.recover() == 1 and list(store.work.iterdir()) == []
 
 
 def test_a_version_folder_that_nobody_announced_is_never_removed(store: DatasetStore, loi: Loi, put: Put) -> None:
