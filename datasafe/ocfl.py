@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -60,17 +61,16 @@ def root_files() -> list[tuple[str, bytes]]:
 def foreign(root: Path) -> Iterator[Path]:
     """Yield what lies between the storage root and its objects and is neither part of the way nor an extension's."""
     ours = {DECLARATION[0], "ocfl_layout.json", "extensions"}
-    with os.scandir(root) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if not _is_tuple(entry):
-                if entry.name not in ours:
-                    yield Path(entry.path)
+    for entry in _entries(root):
+        if not _is_tuple(entry):
+            if entry.name not in ours:
+                yield Path(entry.path)
+            continue
+        for second in _entries(entry.path):
+            if not _is_tuple(second):
+                yield Path(second.path)
                 continue
-            for second in sorted(os.scandir(entry.path), key=lambda entry: entry.name):
-                if not _is_tuple(second):
-                    yield Path(second.path)
-                    continue
-                yield from (Path(last.path) for last in os.scandir(second.path) if not _is_folder(last))
+            yield from (Path(last.path) for last in _entries(second.path) if not _is_folder(last))
 
 
 def objects(root: Path) -> Iterator[Path]:
@@ -106,8 +106,14 @@ def _json(document: object) -> bytes:
 
 
 def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry)]
+
+
+def _entries(folder: str | Path) -> "list[os.DirEntry[str]]":
+    """Return what is in a folder, by name; nothing where its last dataset was deleted, and it with that."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+    return []
 
 
 def _settle(path: Path, data: bytes) -> None:

@@ -1,9 +1,12 @@
 """Ends what nobody else will: uploads that went silent, and the spool of jobs that are over."""
 
 import logging
-import os
+import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from stat import S_ISREG
 
 from ..common import draft, orm
 from ..common.batch import batches
@@ -92,8 +95,7 @@ def drop_orphans(volume: Volume) -> int:
 def clear_strays(volume: Volume) -> int:
     """Remove the files in the spool of ``volume`` that are old and that no job or upload names."""
     oldest = time.time() - STRAY_DAYS * 86400
-    with os.scandir(volume.spool) as entries:
-        old = [entry.name for entry in entries if entry.is_file() and entry.stat().st_mtime < oldest]
+    old = [path.name for path in volume.spool.iterdir() if _changed(path) < oldest]
     cleared = 0
     for names in batches(old, BATCH):
         roots = [name[:32] for name in names]
@@ -104,3 +106,11 @@ def clear_strays(volume: Volume) -> int:
                 (volume.spool / name).unlink(missing_ok=True)
                 cleared += 1
     return cleared
+
+
+def _changed(path: Path) -> float:
+    """Return when a file was changed last; never, for what is no file, or is gone by now: the spool lives."""
+    with suppress(FileNotFoundError):
+        facts = path.stat()
+        return facts.st_mtime if S_ISREG(facts.st_mode) else math.inf
+    return math.inf

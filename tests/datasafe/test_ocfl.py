@@ -20,6 +20,25 @@ def test_an_empty_root_is_valid_and_is_made_once(tmp_path: Path, ocfl_judge: Cal
     ocfl_judge(tmp_path / "datasets")
 
 
+def test_a_dataset_that_goes_while_the_tree_is_walked_ends_no_walk(
+    store: DatasetStore, put: Callable[..., Snapshot]
+) -> None:
+    lois = [dataset(f"42.1001/ds/exp/sa/42/cwepr/{number}") for number in range(1, 5)]
+    for loi in lois:
+        put(store, loi, {"a.dat": b"", "x.info": b""})
+    walk, others = store.datasets(), {*lois}
+    others.remove(next(walk))
+    store.remove(others.pop())
+    assert {*walk} == others
+
+    looked = ocfl.foreign(store.root)
+    (store.root / "00").touch()
+    assert next(looked) == store.root / "00"
+    for loi in lois:
+        store.remove(loi)
+    assert [*looked] == []
+
+
 def test_places_are_those_of_the_layout_extension(
     store: DatasetStore, put: Callable[..., Snapshot], judge: Callable[..., str]
 ) -> None:

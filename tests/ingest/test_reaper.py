@@ -11,6 +11,7 @@ from pacifica.common import draft, orm
 from pacifica.common.errors import ChecksumMismatch, ClientAborted, NoSpace
 from pacifica.common.volume import Volume, new_name
 from pacifica.ingest import orm as rows
+from pacifica.ingest import reaper
 from pacifica.ingest.orm import Job, State, open_job
 from pacifica.ingest.reaper import STRAY_DAYS, Strays, clear_spool, clear_strays, end_silent
 
@@ -72,6 +73,25 @@ def test_old_files_that_no_job_names_are_removed(volume: Volume) -> None:
     strays = Strays(lambda: volume)
     assert (strays(), strays(), clear_strays(volume)) == (2, 0, 0)
     assert names(volume) == [*(f"{1:032x}{suffix}" for suffix in ("", ".blocks", ".index")), "d" * 32]
+
+
+def test_a_file_that_goes_while_strays_are_looked_for_keeps_none_of_the_others(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago, looked = time.time() - (STRAY_DAYS + 1) * 86400, reaper._changed
+    for letter in "def":
+        path = volume.spool / (letter * 32)
+        path.write_bytes(b"x")
+        os.utime(path, (long_ago, long_ago))
+
+    def changed(path: Path) -> float:
+        if path.name[0] == "e":
+            path.unlink()
+        return looked(path)
+
+    monkeypatch.setattr(reaper, "_changed", changed)
+    assert clear_strays(volume) == 2
+    assert names(volume) == []
 
 
 def test_a_pack_of_no_job_that_was_never_published_is_removed_once_it_is_old(volume: Volume) -> None:
