@@ -33,14 +33,15 @@ def delete(cart: Cart, shelf: Shelf, who: str, reason: str = "") -> None:
     clear(shelf, cart.id)
 
 
-def evict(cart: Cart, shelf: Shelf, reason: str) -> bool:
-    """Delete a staged ``cart`` to make room; False when somebody uses it after all."""
-    unread = "UPDATE cart SET read_until = read_until WHERE id = ? AND read_until < "
+def evict(cart: Cart, shelf: Shelf, reason: str, unused_seconds: float = 0.0) -> bool:
+    """Delete ``cart``, which nobody has touched for ``unused_seconds``; False when somebody uses it after all."""
+    now = orm.now().sql
+    unused = f"UPDATE cart SET read_until = read_until WHERE id = ? AND read_until < {now} AND updated <= {now} - ?"
     try:
         with orm.transaction():
-            if not orm.execute(unread + orm.now().sql, cart.id):  # and from here on a download cannot begin
+            if not orm.execute(unused, cart.id, unused_seconds):  # and from here on a download cannot begin
                 return False
-            _take_away(cart, "pacifica-cartd", f"evicted: {reason}")
+            _take_away(cart, "pacifica-cartd", reason)
     except IllegalMove:
         return False
     clear(shelf, cart.id)
@@ -69,9 +70,7 @@ def purge(shelf: Shelf, unused_seconds: float) -> int:
     states = Cart.state.in_([str(state) for state in LIVE])
     unused = (Cart.updated < orm.now() - unused_seconds) & (Cart.read_until < orm.now())
     old = list(Cart.select().where(states & unused).order_by(Cart.id).limit(BATCH))
-    for cart in old:
-        delete(cart, shelf, "pacifica-cartd", "unused for too long")
-    return len(old)
+    return sum(evict(cart, shelf, "unused for too long", unused_seconds) for cart in old)
 
 
 def end_silent() -> int:

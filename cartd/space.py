@@ -26,7 +26,7 @@ def admit(cart: Cart, shelf: Shelf, needed: int, *, min_free: int, purge: bool, 
         for id, size in idle:
             if lacking <= 0:
                 break
-            if evict(Cart.get_by_id(id), shelf, f"room for cart {cart.id}"):
+            if evict(Cart.get_by_id(id), shelf, f"evicted: room for cart {cart.id}"):
                 lacking -= size
 
 

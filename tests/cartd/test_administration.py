@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from pacifica.cartd import administration, tasks
+from pacifica.cartd import administration, purging, tasks
 from pacifica.cartd.config import Cartd
 from pacifica.cartd.orm import Cart, File, State
 from pacifica.common import orm
@@ -92,6 +92,21 @@ def test_purge_takes_what_was_not_used_for_so_long(site, command):
         "busy": State.READY,
     }
     assert File.select().count() == 2
+
+
+def test_purge_spares_what_is_used_again_while_it_is_at_work(site, command, monkeypatch):
+    for uid in ("first", "second"):
+        site.post(uid, site.archive({"a": b"a"}))
+    orm.execute("UPDATE cart SET updated = updated - 700000")
+    clear = purging.clear
+
+    def used(*given) -> int:
+        assert site.get("second").status_code == 200
+        return clear(*given)
+
+    monkeypatch.setattr(purging, "clear", used)
+    assert command("purge", "--time-ago", "7 days ago") == (0, "1 carts purged\n")
+    assert {cart.cart_uid: cart.state for cart in Cart.select()} == {"first": State.DELETED, "second": State.READY}
 
 
 def test_what_nobody_used_for_expire_days_goes_by_itself(site, command):
