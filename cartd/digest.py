@@ -5,7 +5,6 @@ everybody from then on.
 """
 
 import hashlib
-import os
 import re
 import uuid
 from base64 import b64encode
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from .orm import Cart
 from .plan import Plan
-from .shelf import Shelf
+from .shelf import Shelf, by_age
 
 KEPT = 4  # digests of one cart; it has one for each name that it is downloaded under
 _ALGORITHMS = {"sha512": "sha-512", "sha256": "sha-256", "sha1": "sha", "md5": "md5"}  # RFC 9530 §7.2
@@ -58,7 +57,7 @@ def computed(
     with suppress(FileNotFoundError):  # the cart was deleted meanwhile
         part.write_text(digest.hexdigest())
         part.replace(place)
-        for old in sorted(place.parent.glob("*.sha-256"), key=os.path.getmtime)[:-KEPT]:
+        for old in by_age(place.parent, "*.sha-256")[:-KEPT]:
             old.unlink(missing_ok=True)
 
 

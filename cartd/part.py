@@ -32,8 +32,10 @@ def taken(volume: Volume, name: str, size: int) -> Iterator[Path]:
 
 
 def room_of(volume: Volume) -> int:
-    """Return the bytes of all parts of a cart: room that is taken already."""
-    return sum(map(_length, volume.spool.iterdir()))
+    """Return the bytes of all parts of a cart: room that is taken already.  A folder that is not there is not made."""
+    with suppress(FileNotFoundError):
+        return sum(map(_length, (volume.root / "spool").iterdir()))
+    return 0
 
 
 def discard(volume: Volume, name: str | None = None) -> None:

@@ -11,7 +11,7 @@ from ..common.batch import windows
 from ..common.errors import Gone
 from .orm import Cart, State
 from .plan import Member, Plan, build
-from .shelf import Shelf, pack_name
+from .shelf import Shelf, by_age, pack_name
 from .table import BadPlan
 
 MAX_PLANS = 4  # of one cart: more names than that take turns
@@ -49,11 +49,11 @@ def plan_of(shelf: Shelf, cart: Cart, folder: str) -> Plan:
 def _made(shelf: Shelf, cart: Cart, folder: str, path: Path) -> Plan:
     """Build the plan of ``cart`` and put it to ``path``; errors as of ``plan_of``."""
     home = path.parent
-    home.mkdir(parents=True, exist_ok=True)
-    _make_room(home)
     try:
+        home.mkdir(parents=True, exist_ok=True)
+        _make_room(home)
         plan = build(_members(cart), folder, path, shelf.readers(cart))
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):
         _require_kept(shelf, cart)  # whoever deleted it has cleared the folder under our hands
         raise
     if len(plan) != cart.files_total:
@@ -72,20 +72,14 @@ def _require_kept(shelf: Shelf, cart: Cart) -> None:
 
 def drop_plans(shelf: Shelf, cart: Cart) -> None:
     """Have every plan of ``cart`` made anew; a download under way keeps the one that it has mapped."""
-    for plan in shelf.home(cart.id).glob("*.plan"):
+    for plan in by_age(shelf.home(cart.id), "*.plan"):
         plan.unlink(missing_ok=True)
 
 
 def _make_room(home: Path) -> None:
-    plans = sorted(home.glob("*.plan"), key=_age)
+    plans = by_age(home, "*.plan")
     for plan in plans[: max(0, len(plans) - MAX_PLANS + 1)]:
         plan.unlink(missing_ok=True)
-
-
-def _age(plan: Path) -> float:
-    with suppress(FileNotFoundError):  # another request makes room as well
-        return plan.stat().st_mtime
-    return 0.0
 
 
 def _members(cart: Cart) -> Iterator[Member]:

@@ -59,10 +59,10 @@ def clear(shelf: Shelf, cart_id: int | None = None) -> int:
     if cart_id is not None:
         chosen &= Cart.id == cart_id
     found = [id for (id,) in Cart.select(Cart.id).where(chosen).limit(BATCH).tuples()]
-    for id in found:
-        shelf.clear(id)
+    gone = [id for id in found if shelf.clear(id)]
+    for id in gone:
         orm.execute("UPDATE cart SET cleared = ? WHERE id = ?", True, id)
-    return len(found)
+    return len(gone)
 
 
 def purge(shelf: Shelf, unused_seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -55,9 +56,30 @@ class Shelf:
             return partial(StagedReader, self.staged(cart.id), pace=pace)
         return partial(PackReader, self.volume, pace=pace)
 
-    def clear(self, cart_id: int) -> None:
-        """Remove the folder of a cart; a download under way keeps the plan that it has mapped."""
-        shutil.rmtree(self.home(cart_id), ignore_errors=True)
+    def clear(self, cart_id: int) -> bool:
+        """Remove the folder of a cart; a download under way keeps the plan that it has mapped.
+
+        False when it is still there: somebody has put a file into it meanwhile, or the disk does not let it go.
+        """
+        home = self.home(cart_id)
+        shutil.rmtree(home, ignore_errors=True)
+        return not home.exists()
+
+
+def by_age(home: Path, pattern: str) -> list[Path]:
+    """Return the files of a cart's folder whose names match, the oldest first; what others remove is as old as can be.
+
+    None where the folder is gone.
+    """
+    with suppress(FileNotFoundError):
+        return sorted(home.glob(pattern), key=_changed)
+    return []
+
+
+def _changed(path: Path) -> float:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def pack_name(cart_id: int, row: int) -> str:

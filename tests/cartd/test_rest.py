@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import io
 import json
+import shutil
 import tarfile
 import threading
 import tracemalloc
@@ -16,8 +17,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 
-from pacifica.cartd import filling, plans, reading, rest
+from pacifica.cartd import filling, plans, purging, reading, rest, shelf
 from pacifica.cartd.config import Cartd, Settings
+from pacifica.cartd.digest import KEPT
 from pacifica.cartd.orm import Cart, File, State
 from pacifica.cartd.selection import Selection
 from pacifica.common import ledger, orm
@@ -400,21 +402,56 @@ def test_a_cart_deleted_while_it_is_planned_leaves_no_plan(site, monkeypatch):
     assert not any(site.volume.carts.rglob("*.plan"))
 
 
+@pytest.mark.parametrize("step", ["_make_room", "build"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_cart_deleted_while_its_plan_is_written_is_gone(site, monkeypatch, method):
-    entries, build = site.archive({"f": b"x"}), plans.build
+def test_a_cart_deleted_while_its_plan_is_written_is_gone(site, monkeypatch, method, step):
+    entries, now = site.archive({"f": b"x"}), getattr(plans, step)
 
     def delete_meanwhile(*given):
         assert site.delete("c").status_code == 200
-        return build(*given)
+        return now(*given)
 
     if method == "GET":
         assert site.post("c", entries).status_code == 201
-    monkeypatch.setattr(plans, "build", delete_meanwhile)
+    monkeypatch.setattr(plans, step, delete_meanwhile)
     answer = site.post("c", entries) if method == "POST" else site.get("c?filename=other")
     assert answer.status_code == (201 if method == "POST" else 410)
     assert site.head("c").status_code == 404
     assert not any(site.volume.carts.rglob("*.plan*"))
+
+
+def test_a_folder_that_somebody_writes_to_as_it_is_cleared_is_cleared_again(site, monkeypatch):
+    site.post("c", site.archive({"f": b"x"}))
+    home, rmtree = site.shelf.home(site.cart("c").id), shutil.rmtree
+
+    def late(path, **options) -> None:
+        rmtree(path, **options)
+        path.mkdir(parents=True)
+        (path / "late.sha-256").touch()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", late)
+        assert site.delete("c").status_code == 200
+    assert (home.exists(), site.cart("c").cleared) == (True, False)
+    assert (purging.clear(site.shelf), purging.clear(site.shelf)) == (1, 0)
+    assert (home.exists(), site.cart("c").cleared) == (False, True)
+
+
+def test_what_goes_while_the_oldest_digests_are_looked_for_is_no_reason_to_keep_the_others(site, monkeypatch):
+    entries, looked = site.archive({"f": b"x"}), shelf._changed
+    site.post("c", entries)
+    home = site.shelf.home(site.cart("c").id)
+    for number in range(7):
+        (home / f"{number}.sha-256").touch()
+
+    def changed(path) -> float:
+        if path.name == "3.sha-256":
+            path.unlink()
+        return looked(path)
+
+    monkeypatch.setattr(shelf, "_changed", changed)
+    site.get("c?filename=d", headers={"Want-Repr-Digest": "sha-256=1"})
+    until(lambda: len([*home.glob("*.sha-256")]) == KEPT, 30, "the others to go")
 
 
 def test_a_file_replaced_in_the_archive_is_not_what_the_cart_declared(site):

@@ -10,6 +10,7 @@ from pacifica.cartd import pull, reading, space, staging, tasks
 from pacifica.cartd.administration import fix
 from pacifica.cartd.config import ArchiveInterface, Cartd, Settings
 from pacifica.cartd.orm import Cart, File, State
+from pacifica.cartd.part import room_of
 from pacifica.cartd.shelf import Shelf, StagedReader, pack_name
 from pacifica.common import orm, remote, state
 from pacifica.common.config import Archive, Neighbours, Worker
@@ -371,6 +372,15 @@ def test_what_had_come_of_a_cart_that_failed_makes_room(site, archive, work, dis
     site.post("new", selection(archive, 5))
     assert work("new").state == State.READY
     assert states(site) == {"failed": "DELETED", "new": "READY"}
+    assert not home.root.exists()
+
+
+def test_to_ask_what_a_deleted_cart_holds_makes_it_no_folder(site, archive, work):
+    archive.always[2] = "500"
+    site.post("c", selection(archive, 2))
+    home = site.shelf.staged(work("c").id)
+    site.delete("c")
+    assert room_of(home) == 0
     assert not home.root.exists()
 
 
