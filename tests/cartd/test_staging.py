@@ -18,6 +18,7 @@ from pacifica.common.errors import BadConfiguration, IllegalMove
 from pacifica.common.pack import _packs
 from pacifica.common.volume import Volume
 from pacifica.tests.cartd.test_rest import members, told
+from pacifica.tests.system.suite import until
 from pacifica.tests.system.tape import RemoteArchive
 
 BIG = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(100_000))  # 3.2 MB
@@ -33,7 +34,7 @@ def archive():
 def cartd_settings(archive):
     return replace(
         Settings(),
-        archiveinterface=ArchiveInterface(url=f"{archive.url}/", timeout=0.5),
+        archiveinterface=ArchiveInterface(url=f"{archive.url}/"),
         worker=Worker(retry_seconds=0.0, max_attempts=3),
         archive=Archive(min_free_bytes=0),
         cartd=Cartd(pulls=4),
@@ -94,6 +95,9 @@ def test_a_cart_of_a_remote_archive_is_pulled_checked_and_served(site, archive, 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("fault", ["500", "stall", "reset", "short"])
 def test_a_transfer_that_breaks_is_resumed_where_it_broke(site, archive, work, fault, ranges):
+    if fault == "stall":  # else no answer is waited for so long
+        impatient = replace(site.settings.archiveinterface, timeout=2.0)
+        site.settings = replace(site.settings, archiveinterface=impatient)
     archive.ranges = ranges
     archive.script[2] = [fault, fault]
     site.post("c", selection(archive))
@@ -198,9 +202,16 @@ def test_what_an_attempt_left_is_believed_only_as_far_as_the_whole_checks(site, 
 def test_files_on_tape_are_asked_for_once_and_polled_with_growing_pauses(site, archive, work):
     archive.on_tape = {2: 4, 4: 2}
     site.post("c", selection(archive))
-    cart = work("c", times=1)
-    assert cart.state == State.STAGING
-    assert staging.POLL_MIN_SECONDS * 0.9 <= cart.not_before - orm.clock() <= staging.POLL_MIN_SECONDS
+
+    def pauses() -> None:
+        """Do one pass, and see that the cart waits then for as long as it should: a slow machine has no part in it."""
+        begun = orm.clock()
+        cart = work("c", times=1)
+        least, most = (at + max((at - cart.created) / 4, staging.POLL_MIN_SECONDS) for at in (begun, orm.clock()))
+        assert cart.state == State.STAGING
+        assert least <= cart.not_before <= most
+
+    pauses()
     assert {row.file_name: row.status for row in File.select()} == {
         1: "staged",
         2: "staging",
@@ -208,8 +219,7 @@ def test_files_on_tape_are_asked_for_once_and_polled_with_growing_pauses(site, a
         4: "staging",
     }
     orm.execute("UPDATE cart SET created = created - 40")
-    cart = work("c", times=1)
-    assert 9 <= cart.not_before - orm.clock() <= 11
+    pauses()
     for _ in range(4):  # more often than a cart may fail
         cart = work("c", times=1)
     assert cart.state == State.READY
@@ -241,10 +251,7 @@ def test_a_cart_deleted_while_it_is_staged_leaves_nothing(site, archive, work, m
     monkeypatch.setattr(staging, "NOTE_SECONDS", 0.05)
     thread = threading.Thread(target=stage)
     thread.start()
-    for _ in range(1000):
-        if archive.gets:
-            break
-        done.wait(0.01)
+    until(lambda: archive.gets or done.is_set(), 30, "the first transfer")
     assert site.delete("c").status_code == 200
     assert done.wait(30)
     thread.join()
