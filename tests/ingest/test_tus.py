@@ -7,8 +7,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -389,32 +387,33 @@ def test_what_came_before_the_client_went_away_counts(client: Client, suite: Sui
 # ---- time, and the end of a process --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def brief(own_suite: Suite) -> Suite:
-    """A suite where uploads expire after a second."""
-    own_suite.environment |= {"PACIFICA_INGEST_TUS_EXPIRE_SECONDS": "1", "PACIFICA_AUTH_MODE": "proxy"}
-    return own_suite.start()
+def brief(suite: Suite, seconds: int) -> Suite:
+    """Start a suite where uploads expire after ``seconds``."""
+    suite.environment |= {"PACIFICA_INGEST_TUS_EXPIRE_SECONDS": str(seconds), "PACIFICA_AUTH_MODE": "proxy"}
+    return suite.start()
 
 
-def test_an_upload_that_nobody_goes_on_with_expires(brief: Suite) -> None:
-    client = Client(brief)
+def test_an_upload_that_nobody_goes_on_with_expires(own_suite: Suite) -> None:
+    suite = brief(own_suite, 1)
+    client = Client(suite)
     url = client.open(1000)
     client.patch(url, 0, b"x" * 10)
-    until(lambda: brief.spooled() == [], 30, "the reaper")
+    until(lambda: suite.spooled() == [], 30, "the reaper")
     assert client.ask("HEAD", url).status_code == 410
     assert client.patch(url, 10, b"x").status_code == 410
 
 
-def test_the_upload_that_was_complete_when_its_server_died_becomes_a_job(brief: Suite, tmp_path: Path) -> None:
-    client = Client(brief)
+def test_the_upload_that_was_complete_when_its_server_died_becomes_a_job(own_suite: Suite) -> None:
+    suite = brief(own_suite, 6)  # long enough for it to be killed before
+    client = Client(suite)
     posted = bundle({"a": b"a"})
     name = client.open(len(posted)).rpartition("/")[2]
-    brief.kill()
-    with (brief.archive / "spool" / name).open("ab") as file:  # as if killed between the last byte and the commit
+    suite.kill()
+    with (suite.archive / "spool" / name).open("ab") as file:  # as if killed between the last byte and the commit
         file.write(posted)
-    brief.start()
-    client = Client(brief)
-    until(lambda: brief.query("SELECT 1 FROM job WHERE state = 'ARCHIVED'"), 60, "the job")
+    suite.start()
+    client = Client(suite)
+    until(lambda: suite.query("SELECT 1 FROM job WHERE state = 'ARCHIVED'"), 60, "the job")
     assert client.ask("HEAD", client.root + name).headers["X-Pacifica-Job-Id"] == "1"
 
 
@@ -467,7 +466,8 @@ def test_of_eight_uploads_that_one_user_opens_at_once_as_many_are_open_as_may_be
 
 
 def test_bodies_in_chunks_are_held_to_the_same_while_they_grow(suite: Suite) -> None:
-    together, posted = threading.Barrier(8), bundle({"large": bytes(MOST - (1 << 20))})
+    count, posted = 8, bundle({"large": bytes(MOST - (1 << 20))})
+    settled, changed = set[int](), threading.Condition()  # whose body is there but for its end, or who has an answer
     url, headers = f"{suite.urls['ingest']}/upload", {"X-Http-Authed-User": "growing"}
 
     def pieces(end: Callable[[], object]) -> Iterator[bytes]:
@@ -476,15 +476,24 @@ def test_bodies_in_chunks_are_held_to_the_same_while_they_grow(suite: Suite) -> 
                 end()
             yield posted[at : at + (1 << 19)]
 
-    def meet() -> None:
-        with suppress(threading.BrokenBarrierError):
-            together.wait(5)  # so that no body ends while another still grows
+    def settle(number: int) -> None:
+        with changed:
+            settled.add(number)
+            changed.notify_all()
 
-    def sent(_: int) -> requests.Response:
-        return requests.post(url, data=pieces(meet), headers=headers, timeout=120)
+    def meet(number: int) -> None:
+        settle(number)
+        with changed:  # so that no body ends while another still grows
+            assert changed.wait_for(lambda: len(settled) == count, 60)
 
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(sent, range(8)))
+    def sent(number: int) -> requests.Response:
+        try:
+            return requests.post(url, data=pieces(lambda: meet(number)), headers=headers, timeout=120)
+        finally:
+            settle(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(sent, range(count)))
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 429} and 1 <= statuses.count(200) <= 3
     for answer in answers:
