@@ -29,10 +29,12 @@ def test_uploads_under_way_when_the_suite_is_killed_again_and_again_end_once(tmp
     try:
         for _ in range(8):
             suite.start()
+            seen = len(acknowledged)
             clients = [threading.Thread(target=upload, args=(suite.urls["ingest"],)) for _ in range(4)]
             for client in clients:
                 client.start()
-            time.sleep(chance.uniform(0.05, 1.0))  # the moment of death is what varies
+            until(lambda seen=seen: len(acknowledged) >= seen + 3, 60, "some uploads")  # type: ignore[misc]
+            time.sleep(chance.uniform(0, 1.0))  # the moment of death is what varies
             suite.kill()
             for client in clients:
                 client.join(60)

@@ -35,7 +35,7 @@ def scaled(nodes: tuple[PostgresNode, RabbitNode], tmp_path_factory: pytest.Temp
     """A deployment on them, which is never restarted itself."""
     postgres, rabbit = nodes
     data = tmp_path_factory.mktemp("restarts") / "data"
-    idle = {"PACIFICA_INGEST_IDLE_SECONDS": "5"}  # a job whose request met the end of the database is reaped then
+    idle = {"PACIFICA_INGEST_IDLE_SECONDS": "15"}  # a job whose request met the end of the database is reaped then
     suite = Scaled(data, postgres.create_database(), rabbit.create_vhost(), idle)
     try:
         yield suite.start()
