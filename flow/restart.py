@@ -3,10 +3,11 @@
 import json
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..common import orm
-from ..common.errors import Conflict
+from ..common.errors import Conflict, IllegalMove
 from ..common.volume import Volume
 from . import dispatch
 from .orm import Data, Process, State
@@ -61,7 +62,8 @@ def restart(
             row.move(State.RE, who=who, reason="restart", **columns)
         dispatch.resolve(Data.get_by_id(data.id))
     for one in stale:
-        remove(one, volume)
+        with suppress(IllegalMove):  # somebody has sent it through again meanwhile
+            remove(one, volume)
     dispatch.settle(data.id)
     return [row.id for row in failed]
 
