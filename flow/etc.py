@@ -40,7 +40,7 @@ PARTS = (
     "services",
 )
 LOOK_SECONDS = 60.0  # so long a change on the host may not be seen
-OLD_SECONDS = 86_400.0  # after which a copy of another state is removed; some other version of us may use it
+OLD_SECONDS = 86_400.0  # after which a copy of another state that nobody has used since is removed
 
 
 class Etc:
@@ -59,6 +59,8 @@ class Etc:
         """Return the copy in the folder ``beside``, which no program may write to; made where it is not there."""
         if time.monotonic() >= self._due:
             self._name, self._due = f"etc.{self._state()}", time.monotonic() + LOOK_SECONDS
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(beside / self._name)  # it is in use
         target = beside / self._name
         if not target.exists():
             self._make(target)

@@ -38,7 +38,7 @@ def give(path: Path, owner: int) -> bool:
     """Keep the run directory ``path`` for a later run; tell whether there was need of it."""
     if len(_spares) >= HELD:
         return False
-    spare = path.with_name(f"{PREFIX}{uuid.uuid4().hex}")
+    spare = _named(path)
     path.rename(spare)
     _spares.append((spare, owner))
     return True
@@ -55,10 +55,17 @@ def untouched(folder: Path, owner: int, mode: int, holds: list[str]) -> bool:
 
 
 def forgotten(folder: Path) -> list[Path]:
-    """Return the spare directories in ``folder`` whose process is dead, or idle for long."""
+    """Take the spare directories in ``folder`` whose process is dead, or idle for long, and return them to be removed.
+
+    Under another name: who has them still would else begin a run in one while it is removed.
+    """
     found = []
     for path in folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):  # it is taken just now
             if path.stat().st_ctime < time.time() - FORGOTTEN_SECONDS:
-                found.append(path)
+                found.append(path.rename(_named(path)))
     return found
+
+
+def _named(path: Path) -> Path:
+    return path.with_name(f"{PREFIX}{uuid.uuid4().hex}")

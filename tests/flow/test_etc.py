@@ -60,6 +60,14 @@ def test_old_copies_go_when_a_new_one_is_made(host, tmp_path):
     assert not old.exists() and fresh.exists()
 
 
+def test_a_copy_of_another_state_that_is_in_use_does_not_go(host, tmp_path):
+    used = Etc(("hosts",), host).folder(tmp_path)  # for programs that have the network, say
+    os.utime(used, (1, 1))
+    assert Etc(("hosts",), host).folder(tmp_path) == used
+    Etc(host=host).folder(tmp_path)
+    assert used.exists()
+
+
 def test_of_many_that_make_it_at_once_all_get_the_same_whole_copy(host, tmp_path):
     beside, found = tmp_path / "beside", []
     threads = [threading.Thread(target=lambda: found.append(Etc(host=host).folder(beside))) for _ in range(8)]

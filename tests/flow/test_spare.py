@@ -95,3 +95,14 @@ def test_those_of_the_dead_are_found_after_an_hour(tmp_path, monkeypatch):
     assert spare.forgotten(tmp_path) == []
     monkeypatch.setattr(spare, "FORGOTTEN_SECONDS", -1.0)
     assert [path.parent for path in spare.forgotten(tmp_path)] == [Path(tmp_path)]
+
+
+def test_one_that_is_about_to_be_removed_is_not_the_next_runs(tmp_path, monkeypatch):
+    first = Workplace.make(tmp_path / "1.1")
+    first.leave()
+    monkeypatch.setattr(spare, "FORGOTTEN_SECONDS", -1.0)
+    (held,) = spare.forgotten(tmp_path)
+    second = Workplace.make(tmp_path / "2.1")
+    Workplace(held, 0, 0).remove()
+    assert names(second) == [".tmp", "jsonout.txt", "stdout.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["2.1"]
