@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .executor import Limits
 
+CLOCK_SECONDS = 1.0  # by which the times of files may be behind
+
 
 class DiskWatch:
     """Sizes up the working directory, at most a twentieth of the time."""
@@ -16,7 +18,7 @@ class DiskWatch:
     def __init__(self, path: Path, limits: Limits) -> None:
         """Watch the tree at ``path``."""
         self.path, self.limits, self.due = path, limits, 0.0
-        self.room = _room(path)
+        self.room, self.begun = _room(path), time.time() - CLOCK_SECONDS
 
     def full(self, pids: Iterable[int]) -> bool:
         """Tell whether the limits on bytes or on files are passed by ``pids``, as far as the last look can say."""
@@ -25,9 +27,10 @@ class DiskWatch:
         if begun < self.due:
             return False
         size, count = _size(self.path, self.limits.disk_files or 1 << 62)
-        # what was unlinked and is still open has no name; others may as well have used the room up
-        if limit is not None and self.room - _room(self.path) > limit:
-            size += _unlinked(pids, self.path.stat().st_dev)
+        # what was unlinked and is still open has no name; others may use the room up meanwhile, or give some back
+        if limit is not None:
+            is_short = self.room - _room(self.path) > limit
+            size += _unlinked(pids, self.path.stat().st_dev, 0.0 if is_short else self.begun)
         self.due = time.monotonic() + max(0.3, 20 * (time.monotonic() - begun))
         return (limit is not None and size > limit) or (
             self.limits.disk_files is not None and count > self.limits.disk_files
@@ -49,8 +52,11 @@ def _size(path: Path, enough: int) -> tuple[int, int]:
     return size, count
 
 
-def _unlinked(pids: Iterable[int], device: int) -> int:
-    """Return the bytes in use of files of ``device`` that have no name and that ``pids`` hold open or mapped."""
+def _unlinked(pids: Iterable[int], device: int, since: float) -> int:
+    """Return the bytes in use of files of ``device`` that have no name and that ``pids`` hold open or mapped.
+
+    Those alone that were written to after ``since``: an input may be deleted while it is read.
+    """
     found: dict[int, int] = {}
     for pid in pids:
         for folder in (f"/proc/{pid}/fd", f"/proc/{pid}/map_files"):
@@ -58,7 +64,8 @@ def _unlinked(pids: Iterable[int], device: int) -> int:
                 for entry in entries:
                     with contextlib.suppress(OSError):
                         state = entry.stat()
-                        if state.st_dev == device and state.st_nlink == 0 and stat.S_ISREG(state.st_mode):
+                        is_file = state.st_dev == device and state.st_nlink == 0 and stat.S_ISREG(state.st_mode)
+                        if is_file and state.st_mtime >= since:
                             found[state.st_ino] = state.st_blocks * 512
     return sum(found.values())
 
