@@ -16,8 +16,9 @@ from ..common.state import RING_SECONDS, StateChange
 from . import creation, dispatch, fingerprint, reuse, series
 from .fields import Values, leaves
 from .given import document, options
-from .orm import Data, Dependency, Process, State, newest
+from .orm import Data, Dependency, Process, State
 from .slug import alone, automatic
+from .versions import newest
 
 MOST = 10_000  # objects of one request
 MAKING_SECONDS = 60.0  # of processor time that one request may take for names

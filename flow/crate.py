@@ -14,7 +14,8 @@ from ..common.batch import batches
 from ..common.errors import Conflict
 from ..common.moment import zulu
 from .fields import Field, leaves
-from .orm import Data, DataFile, Dependency, Process, State, registered
+from .orm import Data, DataFile, Dependency, Process, State
+from .versions import registered
 
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"]
 PROCESS_PROFILE = "https://w3id.org/ro/wfrun/process/0.5"

@@ -12,10 +12,11 @@ from ..common.ledger import owners
 from . import dispatch, fingerprint
 from .fields import Field, References, Values, check, complete, leaves
 from .hydrate import URLS, context
-from .orm import Data, Dependency, Process, State, Storage, inactive
+from .orm import Data, Dependency, Process, State, Storage
 from .resources import effective
 from .slug import alone, automatic
 from .values import BadValue
+from .versions import inactive
 from .world import SqlWorld, archived_id, engine, transaction_id
 
 

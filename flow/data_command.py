@@ -15,11 +15,12 @@ from ..common.errors import BadRequest, Conflict, NotFound
 from ..common.ledger import ArchivedFile
 from . import arguments, creation, dispatch, given, lists, logs, shown
 from .hydrate import URLS
-from .orm import Data, Process, newest
+from .orm import Data, Process
 from .query import project
 from .restart import restart
 from .sending import send
 from .service import SERVICE
+from .versions import newest
 from .world import archived_id
 
 OF_FILES = {"project": "flow", "instrument": "flow"}

@@ -10,7 +10,8 @@ from ..common.errors import BadRequest, Conflict, NotFound
 from . import creation, dispatch
 from .definition import Definition
 from .fields import leaves
-from .orm import Data, Process, State, newest
+from .orm import Data, Process, State
+from .versions import newest
 from .workflow import read_steps, step_input
 from .world import SqlWorld, engine
 

@@ -17,8 +17,9 @@ from ..common import catalog, events, inbox, orm
 from ..common.errors import BadRequest, Conflict, NotFound
 from . import creation
 from .config import settings
-from .orm import Dependency, Firing, TriggerRow, newest
+from .orm import Dependency, Firing, TriggerRow
 from .trigger import FILE, NotFired, Trigger, about, restore
+from .versions import newest
 from .world import SqlWorld, engine
 
 CONSUMER = "flow"

@@ -10,7 +10,7 @@ from ..common import orm
 from ..common.errors import BadRequest
 from ..common.letters import small
 from .definition import Version
-from .orm import order_of
+from .versions import order_of
 
 ALWAYS = ("fields", "format", "limit", "offset", "ordering", "text")
 _NUMBER = ("exact", "in", "gt", "gte", "lt", "lte", "isnull")

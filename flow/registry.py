@@ -9,8 +9,9 @@ from typing import NamedTuple
 from ..common import orm
 from . import firing
 from .definition import Definition, Version
-from .orm import Data, Process, TriggerRow, order_of
+from .orm import Data, Process, TriggerRow
 from .register import Found, Verdict, circles, contract_faults, find, judge, judge_trigger, refused
+from .versions import order_of
 
 
 def register(folders: Iterable[Path], who: str, *, force: bool = False) -> Iterator[Verdict]:

@@ -19,10 +19,11 @@ from .config import Settings
 from .given import document, options, overrides, tags, text
 from .names import SlugExists
 from .once import once
-from .orm import Data, DataFile, Dependency, Process, Storage, newest
+from .orm import Data, DataFile, Dependency, Process, Storage
 from .query import known, project
 from .removal import remove
 from .restart import restart
+from .versions import newest
 
 MAX_JSON = 8 << 20
 MAX_BULK_JSON = 64 << 20

@@ -20,12 +20,13 @@ from .hydrate import context
 from .inputs import lay_out
 from .keeping import ArchiveShelf
 from .messages import Commands
-from .orm import Data, Process, State, Storage, registered
+from .orm import Data, Process, State, Storage
 from .preamble import STARTED
 from .register import LIBRARY
 from .report import Report
 from .resources import effective
 from .shelf import Collector
+from .versions import registered
 from .world import ARCHIVED, TRANSACTION, SqlWorld, engine
 
 TELL_SECONDS = 0.5  # a run's account is written no more often while it goes on

@@ -7,7 +7,8 @@ import pytest
 from pacifica.common.errors import BadRequest, NotFound
 from pacifica.flow import bulk
 from pacifica.flow.creation import Owner, create, process_of
-from pacifica.flow.orm import SCHEMA, Data, Process, newest
+from pacifica.flow.orm import SCHEMA, Data, Process
+from pacifica.flow.versions import newest
 
 
 @pytest.fixture
