@@ -10,6 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,12 @@ _reading = threading.Lock()
 
 def _folder(root: Path) -> str:
     """Return a digest of the names, rights and bytes below ``root``; the bytes are read again when a file changed."""
+    while True:
+        with suppress(FileNotFoundError):  # somebody takes something away just now: what is left counts
+            return _look(root)
+
+
+def _look(root: Path) -> str:
     seen = []
     for path in sorted(path for path in root.rglob("*") if "__pycache__" not in path.parts):
         state = path.stat() if path.exists() else path.lstat()
