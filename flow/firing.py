@@ -49,7 +49,12 @@ def keys() -> set[str]:
 
 
 def subscribe() -> None:
-    """Have the suite keep for us, from this commit on, what enabled triggers want to hear."""
+    """Have the suite keep for us, from this commit on, what enabled triggers want to hear.
+
+    Call it in the transaction that changes a trigger, behind the change.
+    """
+    if orm.is_postgres():  # one after the other: each would else want what it alone knows of, and nothing more
+        orm.execute("LOCK TABLE subscription IN SHARE ROW EXCLUSIVE MODE")
     triggers = [restore(json.loads(row.document)) for row in TriggerRow.select().where(TriggerRow.enabled)]
     inbox.subscribe(CONSUMER, {type for type in events.TYPES if any(one.hears(type) for one in triggers)})
 
