@@ -15,6 +15,7 @@ from ..common.errors import ServiceError
 from ..common.ledger import DAMAGED, SOUND
 from ..common.outbox import announce
 from . import packs, tree
+from .dataset import NoSuchDataset
 from .frames import Finding
 from .loi import dataset
 from .orm import SOURCE
@@ -123,11 +124,11 @@ def _dataset(safe: Safe, thing: Thing, pace: Pace, begun: float) -> Outcome | No
     loi = dataset(thing.name)
     if not is_held():
         return None
-    if safe.store.exists(loi):
+    try:
         verdict = safe.store.verify(loi, pace)
         outcome = Outcome(verdict.findings, verdict.bytes, verdict.misread)
         about: dict[str, Any] = {"loi": thing.name, "version": verdict.version}
-    else:
+    except NoSuchDataset:
         outcome = Outcome((Finding("missing", safe.store.place(loi)),), 0)
         about = {"loi": thing.name, "version": 0}
     return _record(thing, outcome, begun, f"datasets/{thing.name}", about, is_held)

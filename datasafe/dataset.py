@@ -189,9 +189,9 @@ class DatasetStore:
         Waits for a patch that is just being made visible, no longer.
         """
         folder = self._place(loi)
-        if not folder.is_dir():
-            raise NoSuchDataset(loi=str(loi))
         with self._locked(loi):
+            if not folder.is_dir():
+                raise NoSuchDataset(loi=str(loi))
             frame = frames.examine(folder, loi)
         return verdict.judge(frame, throttle)
 

@@ -20,6 +20,7 @@ from pacifica.common.interface import Incoming
 from pacifica.common.volume import Volume
 from pacifica.datasafe import audit, ocfl, packs, report
 from pacifica.datasafe.config import Audit, Datasafe
+from pacifica.datasafe.dataset import DatasetStore
 from pacifica.datasafe.frames import Finding
 from pacifica.datasafe.inventory import Author
 from pacifica.datasafe.loi import series
@@ -185,6 +186,23 @@ def test_what_else_can_become_of_a_pack_is_told(
     findings = sweep(safe)[ledger.find(1).pack]
     assert (findings[0].kind, findings[0].path) == (kind, str(path.relative_to(root(safe))))
     assert ledger.find(1).verdict == (ledger.DAMAGED if kind in ("missing", "short") and not suffix else ledger.SOUND)
+
+
+@pytest.mark.parametrize("step", ["verify", "_locked"])
+def test_a_dataset_that_is_deleted_as_its_check_begins_is_no_finding(
+    safe: Safe, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    (thing,) = (thing for thing in audit.things() if thing.kind == "dataset")
+    with monkeypatch.context() as patched:
+
+        def meanwhile(self: DatasetStore, *given: Any) -> Any:
+            patched.undo()
+            safe.delete(LOI, "root", "meanwhile")
+            return getattr(self, step)(*given)
+
+        patched.setattr(DatasetStore, step, meanwhile)
+        assert audit.check(safe, thing, Pace(FAST)) is None
+    assert report.findings() == []
 
 
 def test_what_belongs_to_nothing_is_unexpected(safe: Safe) -> None:
