@@ -82,10 +82,12 @@ def take_away(job: Job, spooled: Spooled, volume: Volume, roots: Sequence[str]) 
 
     Safe to repeat after a kill at any point, until the record of the sources is discarded.
     """
-    if not spooled.sources.is_file():
+    try:
+        sources = spooled.sources.open(encoding="utf-8")
+    except FileNotFoundError:  # the worker, or the reaper behind it, was faster
         return
     kept = []
-    with spooled.sources.open(encoding="utf-8") as record:
+    with sources as record:
         for number, line in enumerate(record):
             _, path, *identity = json.loads(line)
             try:

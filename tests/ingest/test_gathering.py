@@ -3,12 +3,16 @@
 import io
 import json
 import tarfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pacifica.common.source import open_source
+from pacifica.common.volume import Volume
 from pacifica.ingest import gathering
 from pacifica.ingest.gathering import BadSource
+from pacifica.ingest.spooled import Spooled
 
 
 @pytest.fixture
@@ -64,3 +68,16 @@ def test_a_source_that_changes_while_it_is_read_breaks_it_off(root, content):
     with pytest.raises(BadSource) as caught:
         read(tar)
     assert caught.value.detail["faults"][0]["file"] == "data/a"
+
+
+def test_sources_whose_record_goes_meanwhile_are_removed_by_another(root, monkeypatch):
+    volume, opens = Volume(root.parent / "volume", 0), Path.open
+    spooled = Spooled(volume, "0" * 32)
+    spooled.sources.touch()
+
+    def late(path, *given, **more):
+        path.unlink()
+        return opens(path, *given, **more)
+
+    monkeypatch.setattr(Path, "open", late)
+    gathering.take_away(SimpleNamespace(id=1), spooled, volume, [str(root)])
