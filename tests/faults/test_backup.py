@@ -9,12 +9,12 @@ from pathlib import Path
 import requests
 
 from pacifica.tests.system.bundles import bundle
-from pacifica.tests.system.crash import CONTENTS, QUICK, Inspected
+from pacifica.tests.system.crash import CONTENTS, QUICK, STEADY, Inspected
 from pacifica.tests.system.suite import until
 
 
 def test_a_backup_under_load_is_served_elsewhere_with_all_that_was_archived_before_it(tmp_path: Path) -> None:
-    suite = Inspected(tmp_path / "data", QUICK)
+    suite = Inspected(tmp_path / "data", QUICK | STEADY)
     jobs: list[int] = []
     ended = threading.Event()
 
@@ -55,7 +55,7 @@ def test_a_backup_under_load_is_served_elsewhere_with_all_that_was_archived_befo
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         held = {job for (job,) in database.execute("SELECT id FROM job WHERE state = 'ARCHIVED'")}
     assert before <= held
-    restored = Inspected(copy, QUICK)
+    restored = Inspected(copy, QUICK | STEADY)
     try:
         restored.start()
         for job in held:

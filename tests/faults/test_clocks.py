@@ -12,7 +12,7 @@ import requests
 
 from pacifica.tests.system.bundles import bundle
 from pacifica.tests.system.clock import Clock
-from pacifica.tests.system.crash import CONTENTS, QUICK, Inspected, Mortal
+from pacifica.tests.system.crash import CONTENTS, QUICK, STEADY, Inspected, Mortal
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import until
 
@@ -96,8 +96,8 @@ def skewed(postgres: Any, rabbitmq: Any, tmp_path: Path) -> Iterator[Skewed]:
     clocks = {name: Clock(tmp_path / name) for name in ("worker-ingest", "web-datasafe")}
     for clock, seconds in zip(clocks.values(), itertools.cycle((-3 * DAY, 3 * DAY)), strict=False):
         clock.jump(seconds)
-    services = ("ingest", "datasafe")
-    suite = Skewed(tmp_path / "data", postgres.create_database(), rabbitmq.create_vhost(), QUICK, services=services)
+    services, steady = ("ingest", "datasafe"), QUICK | STEADY
+    suite = Skewed(tmp_path / "data", postgres.create_database(), rabbitmq.create_vhost(), steady, services=services)
     suite.clocks = clocks
     try:
         yield suite.start()  # type: ignore[misc]

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from pacifica.tests.system.bundles import bundle
-from pacifica.tests.system.crash import CONTENTS, OPEN, QUICK, Inspected
+from pacifica.tests.system.crash import CONTENTS, OPEN, QUICK, STEADY, Inspected
 from pacifica.tests.system.datasets import zipped
 from pacifica.tests.system.fiu import Fiu
 from pacifica.tests.system.nodes import descendants
@@ -30,7 +30,7 @@ def fiu(tmp_path_factory: pytest.TempPathFactory) -> Fiu:
 @pytest.fixture(scope="module")
 def suite(fiu: Fiu, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspected]:
     """A suite whose calls can be made to fail."""
-    suite = Inspected(tmp_path_factory.mktemp("failing") / "data", QUICK | QUIET | fiu.environment)
+    suite = Inspected(tmp_path_factory.mktemp("failing") / "data", QUICK | STEADY | QUIET | fiu.environment)
     try:
         yield suite.start()  # type: ignore[misc]
     finally:
@@ -149,7 +149,7 @@ def undermined(
 ) -> Iterator[Undermined]:
     data = tmp_path_factory.mktemp("undermined") / "data"
     suite = Undermined(
-        data, postgres.create_database(), rabbitmq.create_vhost(), QUICK, services=("ingest", "datasafe")
+        data, postgres.create_database(), rabbitmq.create_vhost(), QUICK | STEADY, services=("ingest", "datasafe")
     )
     suite.fiu = fiu
     try:

@@ -13,7 +13,7 @@ import pytest
 from pacifica.common.broker import Message, call
 from pacifica.common.publisher import Publisher
 from pacifica.tests.system.bundles import bundle
-from pacifica.tests.system.crash import QUICK, Inspected
+from pacifica.tests.system.crash import QUICK, STEADY, Inspected
 from pacifica.tests.system.scaled import Scaled
 from pacifica.tests.system.suite import until
 
@@ -41,7 +41,7 @@ def crowd(postgres: Any, rabbitmq: Any, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("crowd")
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(DEADLY)
-    environment = QUICK | {"PACIFICA_CELERY_CONCURRENCY": str(CHILDREN), "PYTHONPATH": str(folder / "site")}
+    environment = QUICK | STEADY | {"PACIFICA_CELERY_CONCURRENCY": str(CHILDREN), "PYTHONPATH": str(folder / "site")}
     services = ("ingest", "datasafe")
     suite = Crowd(folder / "data", postgres.create_database(), rabbitmq.create_vhost(), environment, services=services)
     try:

@@ -26,6 +26,8 @@ HURRY = (
 )
 # With many processes: a lease that a busy machine cannot renew in time would be one more death.
 PATIENT = {"PACIFICA_WORKER_LEASE_SECONDS": "1.5", "PACIFICA_WORKER_MAX_ATTEMPTS": "20"}
+# Where few or none die: a lease that is not renewed at once, or a body that waits for a busy disk, is no death.
+STEADY = {"PACIFICA_WORKER_LEASE_SECONDS": "2", "PACIFICA_INGEST_IDLE_SECONDS": "5"}
 
 
 class Inspected(Suite):
