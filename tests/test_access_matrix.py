@@ -16,7 +16,7 @@ import requests
 from pacifica.tests.system.datasets import zipped
 from pacifica.tests.system.flows import PROCESSES
 from pacifica.tests.system.people import PROXY, Person, session, walked
-from pacifica.tests.system.suite import Suite
+from pacifica.tests.system.suite import Suite, until
 
 READS = ("GET", "HEAD", "OPTIONS")
 CHANGES = ("PATCH", "PUT", "POST", "DELETE")
@@ -45,7 +45,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 @pytest.fixture(scope="module")
 def hers(guarded: Suite) -> dict[str, str]:
-    """The names of alice's things, by what they are."""
+    """The names of alice's things, by what they are; nothing changes with them any more."""
     alice = Person(guarded, "alice")
     job = alice.upload({"secret": b"of alice"})
     (file,) = alice.files(job)
@@ -59,6 +59,11 @@ def hers(guarded: Suite) -> dict[str, str]:
     wanted = {"process": {"slug": process(alice, guarded)}, "input": {}}
     made = alice.http.post(f"{guarded.urls['flow']}/api/data", json=wanted, timeout=10)
     assert made.status_code == 201, made.text
+    url, root = f"{guarded.urls['flow']}/api/data/{made.json()['id']}", session(PROXY, "root")
+    until(lambda: alice.http.get(url, timeout=10).json()["status"] in ("OK", "ER"), 60, "the end of the run")
+    until(lambda: alice.cart("HEAD", cart).headers["X-Pacifica-Status"] == "ready", 60, "the cart")
+    asked = guarded.urls["catalog"], {"limit": 1}
+    until(lambda: root.get(*asked, timeout=30).json()["pending"] == 0, 60, "the catalogue's index")
     return {
         "job": str(job), "file": str(file["_id"]), "cart": cart, "loi": loi, "data": str(made.json()["id"]),
         "upload": urljoin(opened.url, opened.headers["Location"]).rpartition("/")[2],
