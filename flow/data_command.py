@@ -104,7 +104,7 @@ def _run(asked: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{data.id} goes on; `pacifica-flow-cmd cancel {data.id}` ends it\n")
         return 130
-    ended = shown.data(Data.get_by_id(data.id), process)
+    ended = shown.data(_find(str(data.id)), process)
     _say(ended if asked.json else data.id)
     sys.stderr.write("".join(f"{ended['status']} {text}\n" for text in ended["process_error"] or [""]))
     return code
@@ -176,7 +176,7 @@ def _follow(id: int, *, aloud: bool, seconds: float | None = None) -> int:
     end = None if seconds is None else time.monotonic() + seconds
     written = 0
     while True:
-        data = Data.get_by_id(id)
+        data = _find(str(id))
         if aloud:
             written += _print(data, written)
         if data.state in Data.FINAL:

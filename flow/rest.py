@@ -175,7 +175,7 @@ class RestData:
             return None
         with slug.alone(changes.get("slug")):
             Data.update(changes).where(Data.id == data.id).execute()
-        return _shown([Data.get_by_id(data.id)])[0]
+        return _shown([_mine(id)])[0]
 
     def DELETE(self, id: str) -> Any:
         """Delete an object that has ended, its files with it; children that wait for it will fail."""
