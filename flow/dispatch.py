@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..common import orm, statement
+from ..common.batch import batches
 from ..common.errors import IllegalMove, ServiceError
 from ..common.outbox import ring
 from ..common.state import RING_SECONDS
@@ -53,8 +54,7 @@ def lead_on(ended: Data) -> bool:
     Tells whether that was all there is to do.  What else may follow from an end is left to ``settle``, after the
     commit: it must not keep the end itself from being written.
     """
-    lock = " FOR UPDATE" if orm.is_postgres() else ""
-    rows = statement.select(Data, f"{_NEIGHBOURS}{lock}", ended.id, ended.id, ended.id)
+    rows = _neighbours(ended.id, lock=True)
     if ended.state != State.OK or any(row.state != State.RE or row.twin is not None for row in rows):
         return not rows
     known = _standing([row.id for row in rows]) if rows else {}
@@ -79,7 +79,7 @@ def settle(data_id: int) -> None:
             continue
         seen.add(here)
         if orm.rows("SELECT 1 FROM data WHERE id = ? AND state IN ('OK', 'ER')", here):
-            for row in statement.select(Data, _NEIGHBOURS, here, here, here):
+            for row in _neighbours(here):
                 if _quietly(follow if row.state == State.FO else resolve, row) and row.state in Data.FINAL:
                     ended.append(row.id)
 
@@ -183,13 +183,24 @@ def _content(steps: list[int]) -> str | None:
     return None if None in contents else fingerprint.digest(contents)
 
 
-# Children that wait for an object, equal runs that do, and the workflow that follows it.
-_NEIGHBOURS = (
-    "id IN (SELECT child FROM dependency WHERE parent = ? AND kind = 'io'"
-    " UNION ALL SELECT id FROM data WHERE twin = ?"
-    " UNION ALL SELECT parent FROM dependency WHERE child = ? AND kind = 'subprocess')"
-    " AND state IN ('RE', 'FO') ORDER BY id"
-)
+def _neighbours(id: int, *, lock: bool = False) -> list[Data]:
+    """Return the children that wait for an object, equal runs that do, and the workflow that follows it.
+
+    Most objects have none.  Their ids come first, since PostgreSQL may else look at all that wait for anything.
+    """
+    near = orm.rows(
+        "SELECT child FROM dependency WHERE parent = ? AND kind = 'io' UNION ALL SELECT id FROM data WHERE twin = ?"
+        " UNION ALL SELECT parent FROM dependency WHERE child = ? AND kind = 'subprocess' AND parent IS NOT NULL",
+        id, id, id,
+    )  # fmt: skip
+    rest = f"AND state IN ('{State.RE}', '{State.FO}') ORDER BY id"
+    if lock and orm.is_postgres():
+        rest += " FOR UPDATE"
+    return [
+        row
+        for batch in batches(sorted(one for (one,) in near), BATCH)
+        for row in statement.select(Data, f"id IN ({', '.join('?' * len(batch))}) {rest}", *batch)
+    ]
 
 
 def _standing(ids: list[int]) -> dict[int, tuple[int, bool]]:
