@@ -67,6 +67,8 @@ __re_send() {
         builtin printf '\n%s )%s %s\n' "$id" "$wait" "${text:at}" >&"$RE_OUT"
     fi
     if [[ $wait == '?' ]]; then
+        # some 100 us awake: to fall asleep and be woken takes longer than most answers
+        for ((at = 0; at < 30; at++)); do builtin read -t 0 -u "$RE_IN" && break; done
         while IFS= builtin read -r -u "$RE_IN" reply && [[ $reply != "$id" ]]; do :; done
     elif [[ $wait == '&' ]]; then
         while IFS= builtin read -r -u "$__re_own" reply && [[ $reply != "$id" ]]; do :; done
