@@ -54,9 +54,9 @@ PROCESSES = """
   output:
     - {name: info, label: Info, type: basic:decimal}
     - {name: save, label: Save, type: basic:decimal}
-    - {name: number, label: Number, type: basic:decimal}
-    - {name: value, label: Value, type: basic:integer}
-    - {name: text, label: Text, type: basic:string}
+    - {name: wait, label: Wait, type: basic:decimal}
+    - {name: value, label: Value, type: basic:string}
+    - {name: values, label: Values, type: list:basic:string}
   run:
     language: bash
     program: |
@@ -65,14 +65,14 @@ PROCESSES = """
       for ((i = 0; i < COUNT; i++)); do re-info one; done
       info=$((${EPOCHREALTIME/./} - begun))
       begun=${EPOCHREALTIME/./}
-      for ((i = 0; i < COUNT; i++)); do re-save value 1; done
-      number=$((${EPOCHREALTIME/./} - begun))
-      begun=${EPOCHREALTIME/./}
-      for ((i = 0; i < COUNT; i++)); do re-save text some; done
+      for ((i = 0; i < COUNT; i++)); do re-save value some; done
       save=$((${EPOCHREALTIME/./} - begun))
+      begun=${EPOCHREALTIME/./}
+      for ((i = 0; i < COUNT; i++)); do re-save-list values some; done
+      wait=$((${EPOCHREALTIME/./} - begun))
       re-save info $info.0
-      re-save number $number.0
       re-save save $save.0
+      re-save wait $wait.0
 """.replace("COUNT", str(CALLS))
 LISTS = (
     "status=OK&limit=25",
@@ -158,7 +158,7 @@ class Bench:
         (id,) = self._create([{"process": {"slug": "calls"}}])
         self._ended([id])
         output = requests.get(f"{self.url}/{id}", timeout=30).json()["output"]
-        calls = {"info": "a message", "number": "a number is saved", "save": "a text is saved, which is waited for"}
+        calls = {"info": "a message", "save": "a value is saved", "wait": "a list is saved, which is waited for"}
         for word, what in calls.items():
             yield Row(job=f"a re-* call ({what}, {self.executor})", deployment="scaled", unit="ms",
                       figure=output[word] / CALLS / 1000, target=0.2)  # fmt: skip

@@ -64,7 +64,10 @@ def forget(volume: Volume, data: Data) -> None:
 
 
 class Journal:
-    """Appends messages to ``jsonout.txt``, at most ``room`` bytes of them; what comes after is left out."""
+    """Appends messages to ``jsonout.txt``, at most ``room`` bytes of them; what comes after is left out.
+
+    Others read them once ``flush`` was called, or ``file`` is closed.
+    """
 
     def __init__(self, file: IO[bytes], room: int) -> None:
         self._file, self._room = file, room
@@ -76,5 +79,8 @@ class Journal:
         line = json.dumps(said).encode() + b"\n"
         if self.size + len(line) <= self._room:
             self._file.write(line)
-            self._file.flush()
             self.size += len(line)
+
+    def flush(self) -> None:
+        """Show what there is: not with each message, whose program may wait."""
+        self._file.flush()

@@ -14,6 +14,7 @@ from .view import View
 # parameters as the commands declare them, for complaints about their number
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "save": ("key", "value"),
+    "save_value": ("key", "value"),
     "save_list": ("key", "*values"),
     "save_file": ("key", "file_path", "*refs"),
     "save_file_list": ("key", "*files_refs"),
@@ -65,6 +66,10 @@ class Commands:
 
     def _save(self, base: str, key: str, value: str) -> Iterator[Message]:
         yield _output(key, self._value(value, base))
+
+    def _save_value(self, base: str, key: str, value: str) -> Iterator[Message]:
+        """As ``_save``, for what was no file's name when it was said, whatever has that name now."""
+        yield _output(key, _json_or_text(value))
 
     def _save_list(self, base: str, key: str, *values: str) -> Iterator[Message]:
         yield _output(key, [self._value(value, base) for value in values])

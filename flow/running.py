@@ -119,7 +119,7 @@ class _Run:
         commands = Commands(view, Collector(view, self.shelf, most=self.resources["storage"] << 30))
         with self.place.messages.open("ab") as file:
             self.journal = logs.Journal(file, self.settings.flow.max_log_bytes)
-            outcome = self.executor.run(program, lambda call: self._heard(commands, call), self._cancelled)
+            outcome = self.executor.run(program, lambda call: self._heard(commands, call), self._looks)
         if outcome.ended == "cancelled":
             self._go_on()
         return self._close(outcome)
@@ -242,6 +242,11 @@ class _Run:
             self.data.end(state, reason="; ".join(self.report.error)[:200], **columns)
             logs.keep(self.volume, self.data, self.place)  # before the end is told, after nobody else can tell another
             return dispatch.lead_on(self.data)
+
+    def _looks(self) -> bool:
+        """Show what the program has said, and tell whether to stop it: ten times a second."""
+        self.journal.flush()
+        return self._cancelled()
 
     def _cancelled(self) -> bool:
         """Tell, asking the database twice a second, whether to stop: somebody wants it, or another has this object."""

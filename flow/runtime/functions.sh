@@ -28,12 +28,13 @@ re-checkrc()         { { local __re_rc=$? -; set +eux; } 2>/dev/null; __re_send 
 _re-checkrc()        { { local -; set +eux; } 2>/dev/null; __re_send '!' checkrc "$PWD" "$@"; }
 re-import()          { { local -; set +eux; } 2>/dev/null; . "$RE_RUNTIME/import.sh"; re-import "$@"; }
 
-# Of a number nothing is taken over; a text may be the name of a file, whose content is then what is saved.
+# A value is waited for where it may stand for a file: by its name, as a quoted text, or as an object that names it.
 __re_save() {
-    local wait='?' digit='[0123456789]' # a range depends on the language
-    # shellcheck disable=SC2053
-    [[ $# == 2 && $2 == ?(-)@(0|[123456789]*($digit))?(.+($digit)) ]] && wait='!'
-    __re_send "$wait" save "$PWD" "$@"
+    if [[ $# == 2 && $2 != *[\"{$'\n']* && ! -e $2 ]]; then
+        __re_send '!' save-value "$PWD" "$@"
+    else
+        __re_send '?' save "$PWD" "$@"
+    fi
 }
 
 # __re_send WAIT NAME DIRECTORY ARGUMENT...

@@ -107,7 +107,7 @@ def test_every_command_is_an_executable_too(run):
     )
     assert [(call.name, call.arguments) for call in calls] == [
         ("info", ("a",)),
-        ("save", ("b", "2")),
+        ("save-value", ("b", "2")),
         ("info", ("c",)),
         ("info", ("d",)),
         ("checkrc", ("5", "x")),
@@ -167,22 +167,23 @@ def test_the_next_command_runs_when_the_save_is_done(run):
 
 
 def test_no_call_of_the_programs_shell_starts_a_process(run):
-    program = "re-info one; re-save key 'some value'; re-progress 0.5; re-save n 1"
+    program = "re-info one; re-save-list key 'some value'; re-progress 0.5; re-save n 1"
     calls = arguments(run, f"ulimit -u 1; {program}")  # which ends a shell that starts one
-    assert [call.name for call in calls] == ["info", "save", "progress", "save"]
+    assert [call.name for call in calls] == ["info", "save-list", "progress", "save-value"]
 
 
-@pytest.mark.parametrize("value", ["0", "-7", "12.50"])
-def test_a_number_is_saved_without_waiting(run, value):
-    ran = run(LocalExecutor(), f"echo 5 >{value}; re-save k {value}; echo 6 >{value}", on_call=(calls := []).append)
-    assert ran.outcome.ended == "exited"
-    assert [(call.arguments, call.answer) for call in calls] == [(("k", value), b"")]
+@pytest.mark.parametrize("value", ["5", "a", "a b", "", "[1]", "/no/such"])
+def test_a_value_that_is_no_file_is_saved_without_waiting_whatever_comes_by_its_name(run, value):
+    ran = run(LocalExecutor(), f"re-save k {value!r}; mkdir -p no; echo 7 >a; echo 7 >'a b'; sleep 0.1")
+    assert [call.answer for call in ran.calls] == [b""]
+    assert ran.report.output["k"] == {"5": 5, "[1]": [1]}.get(value, value)
 
 
-@pytest.mark.parametrize("value", ["a", "007", "1e5", "1.", "'5 '", "5/6", "''", "true", "²", "'[1]'"])
-def test_what_may_be_the_name_of_a_file_is_waited_for(run, value):
-    calls = arguments(run, f"re-save k {value}; re-save k; re-save k 1 2")
-    assert [call.answer != b"" for call in calls] == [True, True, True]
+def test_what_may_stand_for_a_file_is_waited_for(run):
+    program = """echo 5 >a; echo 6 >5; re-save k a; re-save k '"a"'; re-save k '{"file": "a"}'; re-save k $'b\nc'
+    re-save k; re-save k 1 2; re-save k 5; re-save-list k 1"""
+    calls = arguments(run, program)
+    assert [(call.name, call.answer != b"") for call in calls] == [("save", True)] * 7 + [("save-list", True)]
 
 
 @pytest.mark.parametrize(
