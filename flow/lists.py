@@ -62,9 +62,9 @@ def _ranked(words: list[str], owner: str | None, search: Search) -> list[int]:
         held = found(words, owner, also)
     else:
         held = list(search.query(Data.id, Data.name, Data.slug, Data.tags, Data.owner).tuples())
-    ranks = {id: rank(words, (tags, slug or "", name), who) for id, name, slug, tags, who in held}
-    fitting = sorted((id for id, worth in ranks.items() if worth is not None), reverse=True)[:RANKED]
-    return sorted(fitting, key=lambda id: -(ranks[id] or 0))
+    texts = {id: ((tags, slug or "", name), who) for id, name, slug, tags, who in held}
+    ranks = {id: worth for id, said in texts.items() if (worth := rank(words, *said)) is not None}
+    return sorted(sorted(ranks, reverse=True)[:RANKED], key=lambda id: -ranks[id])
 
 
 def processes(parameters: Mapping[str, Any], most: int) -> list[Process]:
@@ -93,9 +93,8 @@ def triggers(parameters: Mapping[str, Any], most: int) -> list[TriggerRow]:
 def fitting(texts: Mapping[R, tuple[str, ...]], parameters: Mapping[str, Any], most: int) -> list[R]:
     """Return those rows in whose ``texts``, the weightiest last, the words of ``text`` are; the best come first."""
     words, (limit, offset) = _words(parameters), page(parameters, most)
-    ranks = {row: rank(words, said) for row, said in texts.items()}
-    found = [row for row in texts if ranks[row] is not None]
-    return sorted(found, key=lambda row: -(ranks[row] or 0))[offset : offset + limit]
+    ranks = {row: worth for row, said in texts.items() if (worth := rank(words, said)) is not None}
+    return sorted(ranks, key=lambda row: -ranks[row])[offset : offset + limit]
 
 
 def _words(parameters: Mapping[str, Any]) -> list[str]:

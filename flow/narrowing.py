@@ -71,8 +71,11 @@ class Search:
 
     def whose(self) -> "Search | None":
         """Return it cut down to its owner's objects where they are few; as ``narrowed``."""
-        held = choice(self.owner[0]).few([], FEW) if self.owner else None
-        return self if held is None else replace(self, owner=[]).among(choice(self.owner[0]), held)
+        if not self.owner:
+            return self
+        whose = choice(self.owner[0])
+        held = whose.few([], FEW)
+        return self if held is None else replace(self, owner=[]).among(whose, held)
 
     def glance(self, filters: list[Choice | Part]) -> "Search":
         """Return it with all ``filters`` along its order."""

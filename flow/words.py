@@ -22,7 +22,6 @@ KEYS = "datatext_keys(t.data, t.name, t.slug, t.tags, t.owner)"
 
 _WORD = re.compile(r"[^\W_]+")
 _SEARCHED = ("name", "slug", "tags", "owner")
-_SAID = "t.name, t.slug, t.tags, t.owner"
 
 
 class DataTag(orm.Model):
@@ -55,6 +54,11 @@ class DataText(orm.Model):
             orm.execute(statement)
 
 
+def _searched(row: str) -> str:
+    """Return the SQL of what is searched of ``row``."""
+    return ", ".join(f"{row}.{name}" for name in _SEARCHED)
+
+
 def words_of(text: str) -> list[str]:
     """Return the words of ``text`` in lower case."""
     return [word.lower() for word in _WORD.findall(text)]
@@ -70,13 +74,14 @@ def found(words: Sequence[str], owner: str | None, also: tuple[str, Sequence[Any
     if orm.is_postgres():
         asked = [*(f"w{word[:LONGEST]}" for word in words), *([] if owner is None else [f"o{owner}"])]
         keys = "ARRAY(SELECT b.at || key FROM unnest(?::text[]) key)"
-        fitting = f"SELECT t.data, {_SAID} FROM datatext t WHERE {KEYS} @> {keys}{condition} ORDER BY t.data DESC"
+        said = f"t.data, {_searched('t')}"
+        fitting = f"SELECT {said} FROM datatext t WHERE {KEYS} @> {keys}{condition} ORDER BY t.data DESC"
         blocks = f"generate_series((SELECT max(data) / {BLOCK} FROM datatext), 0, -1) b(at)"
-        sql = f"SELECT t.data, {_SAID} FROM {blocks} CROSS JOIN LATERAL ({fitting}) t LIMIT {RANKED}"
+        sql = f"SELECT {said} FROM {blocks} CROSS JOIN LATERAL ({fitting}) t LIMIT {RANKED}"
         return orm.rows(sql, asked, *values)
     mine, names = ("", ()) if owner is None else (" AND d.owner = ?", (owner,))
     sql = (
-        f"SELECT d.id, {_SAID.replace('t.', 'd.')}"
+        f"SELECT d.id, {_searched('d')}"
         " FROM (SELECT rowid AS data FROM datatext WHERE datatext MATCH ? ORDER BY rowid DESC) t"
         f" CROSS JOIN data d ON d.id = t.data WHERE TRUE{mine}{condition} LIMIT {RANKED}"
     )
@@ -131,7 +136,7 @@ _TAGS_POSTGRES = (
     " SELECT DISTINCT d.id, t.value FROM data d, jsonb_array_elements_text(d.tags::jsonb) t",
 )
 
-_OLD, _NEW = (", ".join(f"{row}.{name}" for name in _SEARCHED) for row in ("old", "new"))
+_OLD, _NEW = _searched("old"), _searched("new")
 _COLUMNS = ", ".join(_SEARCHED)
 _FORGET = f"INSERT INTO datatext (datatext, rowid, {_COLUMNS}) VALUES ('delete', old.id, {_OLD})"
 _ENTER = f"INSERT INTO datatext (rowid, {_COLUMNS}) VALUES (new.id, {_NEW})"
